@@ -1,0 +1,1 @@
+"""PostgreSQL is the truth: the only package that speaks to it."""

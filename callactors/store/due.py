@@ -1,0 +1,49 @@
+"""Which calls are due for their next own step and have nobody to take it."""
+
+from typing import Final, NamedTuple
+
+from callactors.store.connection import Connection
+
+PAGE: Final = 1_000
+
+# A living owner's calls are left to it. Mine are told: whether an actor has them is the caller's to know.
+_DUE: Final = """
+select call_no, call_id, extract(epoch from wake_at)::float8 as wake_at from calls c
+where wake_at <= clock_timestamp() and (wake_at, call_no) > (to_timestamp($1), $2) and (
+    owner is null or owner = $3 or not exists (select from nodes n where n.node = c.owner)
+    or ($4 and not is_alive_1(owner, $5))
+)
+order by c.wake_at, c.call_no limit $6
+"""
+_ORPHANED_ATTEMPTS: Final = """
+select call_id from calls c where attempt_running and owner <> $1 and (
+    not exists (select from nodes n where n.node = c.owner) or ($2 and not is_alive_1(owner, $3))
+)
+"""
+
+
+class DuePage(NamedTuple):
+    """Call ids, and where the next page begins; None if this was the last."""
+
+    call_ids: list[str]
+    next: tuple[float, int] | None
+
+
+FIRST: Final = (0.0, 0)
+
+
+async def read_due(
+    connection: Connection, owner: str, after: tuple[float, int], *, may_take_stale: bool, lease: float
+) -> DuePage:
+    """Return a page of calls whose wake_at is over and whose owner is nobody, dead, or *owner*."""
+    records = await connection.fetch(_DUE, *after, owner, may_take_stale, lease, PAGE)
+    last = records[-1] if len(records) == PAGE else None
+    return DuePage([r["call_id"] for r in records], (last["wake_at"], last["call_no"]) if last else None)
+
+
+async def read_orphaned_attempts(
+    connection: Connection, owner: str, *, may_take_stale: bool, lease: float
+) -> list[str]:
+    """Return the calls whose attempt ran in a process that is dead."""
+    records = await connection.fetch(_ORPHANED_ATTEMPTS, owner, may_take_stale, lease)
+    return [r["call_id"] for r in records]

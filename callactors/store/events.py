@@ -1,0 +1,141 @@
+"""The event log: call_events in an order that skips nothing, and the cursors into it."""
+
+import base64
+import binascii
+import json
+import logging
+from typing import Any, Final, NamedTuple, Self
+
+from callactors.store.connection import Connection, connect
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 1_000
+
+_IDENTITY: Final = "select log_id::text, system_identifier, timeline from event_log"
+_SERVER: Final = """
+select (select system_identifier from pg_control_system()) as system_identifier,
+    (select timeline_id from pg_control_checkpoint()) as timeline,
+    exists (select from call_events where xid >= pg_current_xact_id()) as is_restored
+"""
+_NEW_IDENTITY: Final = """
+insert into event_log (log_id, system_identifier, timeline) values (gen_random_uuid(), $1, $2)
+returning log_id::text
+"""
+# Below the horizon every transaction has ended, so no event can appear behind a position once passed.
+_HORIZON: Final = "xid < pg_snapshot_xmin(pg_current_snapshot())"
+_PAGE: Final = f"""
+select xid::text::int8 as xid, event_id, call_id, version, kind, from_state, to_state, attempt, at,
+    detail::text
+from call_events where (xid, event_id) > ($1::text::xid8, $2) and {_HORIZON}
+order by xid, event_id limit $3
+"""  # noqa: S608  # put together from constants
+_END: Final = f"""
+select xid::text::int8 as xid, event_id from call_events where {_HORIZON}
+order by xid desc, event_id desc limit 1
+"""  # noqa: S608  # put together from constants
+_IS_BEHIND: Final = "select exists (select from call_events where (xid, event_id) > ($1::text::xid8, $2))"
+
+
+class Position(NamedTuple):
+    """A place in the log; the log is read in the order of positions."""
+
+    xid: int
+    event_id: int
+
+
+START: Final = Position(0, 0)
+
+
+class Cursor(NamedTuple):
+    """A position and the log it belongs to, which clients hold as an opaque text."""
+
+    log_id: str
+    position: Position
+
+    @classmethod
+    def parse(cls, text: str) -> "Self | None":
+        """Return the cursor in *text*, or None if it is not one."""
+        try:
+            raw = base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
+            log_id, xid, event_id = raw.decode().split("/")
+            position = Position(int(xid), int(event_id))
+        except (ValueError, binascii.Error):
+            return None
+        return cls(log_id, position) if all(0 <= number < 2**63 for number in position) else None
+
+    def __str__(self) -> str:
+        raw = f"{self.log_id}/{self.position.xid}/{self.position.event_id}"
+        return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+
+
+class LoggedEvent(NamedTuple):
+    """One event as committed."""
+
+    position: Position
+    call_id: str
+    version: int
+    kind: str
+    from_state: str | None
+    to_state: str
+    attempt: int
+    at: str
+    detail: dict[str, Any]
+
+
+async def identify(dsn: str) -> str:
+    """Return the identity of the database's log, a new one if the database was restored or is a copy.
+
+    In a restored database the stored xids may be in the future of its server: they become 0, which is older
+    than all, and keep their order by event_id.
+    """
+    connection = await connect(dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute("lock table event_log")
+            known, (server,) = await connection.fetchrow(_IDENTITY), await connection.fetch(_SERVER)
+            here = (server["system_identifier"], server["timeline"])
+            if (
+                known
+                and not server["is_restored"]
+                and (known["system_identifier"], known["timeline"]) == here
+            ):
+                return str(known["log_id"])
+            if known:
+                log.warning("the database was restored or copied: supervisors' cursors start anew")
+                await connection.execute("update call_events set xid = '0' where xid <> '0'", timeout=3600)
+            await connection.execute("delete from event_log")
+            return str(await connection.fetchval(_NEW_IDENTITY, *here))
+    finally:
+        await connection.close()
+
+
+async def read_end(connection: Connection) -> Position:
+    """Return the position of the newest event below the horizon."""
+    record = await connection.fetchrow(_END)
+    return Position(record["xid"], record["event_id"]) if record else START
+
+
+async def read_page(connection: Connection, after: Position) -> list[LoggedEvent]:
+    """Return up to PAGE events behind *after*, in order."""
+    records = await connection.fetch(_PAGE, str(after.xid), after.event_id, PAGE)
+    return [_read(record) for record in records]
+
+
+async def is_behind(connection: Connection, after: Position) -> bool:
+    """Whether events stand behind *after*, be they above the horizon."""
+    return bool(await connection.fetchval(_IS_BEHIND, str(after.xid), after.event_id))
+
+
+def _read(record: Any) -> LoggedEvent:
+    return LoggedEvent(
+        Position(record["xid"], record["event_id"]),
+        record["call_id"],
+        record["version"],
+        record["kind"],
+        record["from_state"],
+        record["to_state"],
+        record["attempt"],
+        record["at"].isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        json.loads(record["detail"]),
+    )

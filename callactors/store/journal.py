@@ -1,0 +1,318 @@
+"""The journal: group commit of all calls' changes, and the one place that decides what was stored."""
+
+import asyncio
+import logging
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from callactors.call import Change
+from callactors.errors import Overloaded, StorageUnavailable
+from callactors.store.connection import Session
+from callactors.store.flush import CallChanges, Flushed, flush
+
+log = logging.getLogger(__name__)
+
+_OVERHEAD: Final = 500  # bytes a waiting change takes beside its packet's data
+
+
+class Verdict(Enum):
+    """What became of a change."""
+
+    STORED = auto()
+    CONFLICT = auto()  # its packet is stored with other data; it had no other effect
+    FENCED = auto()  # another owner has the call; nothing was stored: claim and decide again
+    REFUSED = auto()  # the database refuses this very change
+    RETURNED = auto()  # one before it was refused; nothing was stored: claim and decide again
+    ABANDONED = auto()  # the journal has stopped; whether it was stored is not known
+
+
+class Ticket(Protocol):
+    """A change on its way to the disk."""
+
+    @property
+    def change(self) -> Change: ...
+
+    def settle(self, verdict: Verdict) -> None:
+        """Take the verdict: called once, in the order of submission; must not raise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalLimits:
+    """Bounds of a journal; sizes in changes and bytes, times in seconds."""
+
+    items: int = 100_000
+    size: int = 64 * 1024 * 1024
+    max_age: float = 1.0
+    batch: int = 1_000
+    batch_size: int = 4 * 1024 * 1024
+    share: int = 64
+    """How many changes one call may have in a batch before all others had their turn."""
+
+
+class Journal:
+    """Commits the changes of all calls of *owner* in batches that form while the previous one is in flight.
+
+    *on_events* is called after a commit that wrote events. Changes of one call are committed in order, by one
+    connection.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        owner: str,
+        *,
+        on_events: Callable[[], None],
+        committers: int = 1,
+        limits: JournalLimits | None = None,
+    ) -> None:
+        self.limits = limits or JournalLimits()
+        self.items = 0
+        self.size = 0
+        self._committers = [
+            _Committer(self, Session(dsn, f"committer {i + 1}"), owner, on_events) for i in range(committers)
+        ]
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        await asyncio.gather(*(committer.run() for committer in self._committers))
+
+    async def drain(self, *, timeout: float) -> None:
+        """Return when everything is settled, or after *timeout* seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                for committer in self._committers:
+                    await committer.is_idle.wait()
+        except TimeoutError:
+            log.error("stopping with %d changes that are not stored", self.items)
+
+    def close(self) -> None:
+        """Abandon what is left; `run` must have ended."""
+        for committer in self._committers:
+            committer.close()
+
+    def writer(self, call_no: int, call_id: str, epoch: int) -> "Writer":
+        """Return the way in for the changes of one claim."""
+        return Writer(self._committers[call_no % len(self._committers)], call_no, call_id, epoch)
+
+    def admit(self) -> None:
+        """Do nothing if a new change is welcome.
+
+        Raises:
+            StorageUnavailable: the oldest change has waited too long.
+            Overloaded: too much is waiting.
+        """
+        if self.items == 0:
+            return
+        if self.oldest_age > self.limits.max_age:
+            raise StorageUnavailable
+        if self.items >= self.limits.items or self.size >= self.limits.size:
+            raise Overloaded("too many packets wait for the database")
+
+    @property
+    def oldest_age(self) -> float:
+        """How long the oldest change has been waiting, in seconds."""
+        now = asyncio.get_running_loop().time()
+        return max((now - c.oldest for c in self._committers if c.oldest is not None), default=0.0)
+
+
+class Writer:
+    """The single way to the disk for one call under one claim.
+
+    After a change was fenced or refused it takes no more: all later ones come back at once.
+    """
+
+    __slots__ = (
+        "_committer",
+        "_drained",
+        "_failed",
+        "call_id",
+        "call_no",
+        "epoch",
+        "since",
+        "unsettled",
+        "waiting",
+    )
+
+    def __init__(self, committer: "_Committer", call_no: int, call_id: str, epoch: int) -> None:
+        self.call_no = call_no
+        self.call_id = call_id
+        self.epoch = epoch
+        self.since = 0.0
+        self.unsettled = 0
+        self.waiting: list[Ticket] = []
+        self._committer = committer
+        self._failed: Verdict | None = None
+        self._drained: Future[None] | None = None
+
+    def submit(self, ticket: Ticket) -> None:
+        """Commit *ticket*'s change behind the earlier ones, and settle it."""
+        if self._failed is not None:
+            ticket.settle(self._failed)
+            return
+        self.unsettled += 1
+        self.waiting.append(ticket)
+        self._committer.add(self, ticket)
+
+    async def drained(self) -> None:
+        """Return when every change so far is settled. For one waiter at a time."""
+        if self.unsettled:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def settle(self, tickets: Sequence[Ticket], verdict: Verdict) -> None:
+        for ticket in tickets:
+            self._settle(ticket, verdict)
+
+    def settle_stored(self, tickets: Sequence[Ticket], conflicts: frozenset[tuple[int, int]]) -> None:
+        for position, ticket in enumerate(tickets):
+            is_conflict = bool(conflicts) and (self.call_no, position) in conflicts
+            self._settle(ticket, Verdict.CONFLICT if is_conflict else Verdict.STORED)
+
+    def fail(self, tickets: Sequence[Ticket], verdict: Verdict, then: Verdict | None = None) -> None:
+        """Settle *tickets*, which were taken, with *verdict*, and what waits behind them with *then*."""
+        self._failed = then or verdict
+        waiting, self.waiting = self.waiting, []
+        self.settle(tickets, verdict)
+        self.settle(waiting, self._failed)
+
+    def _settle(self, ticket: Ticket, verdict: Verdict) -> None:
+        self.unsettled -= 1
+        self._committer.remove(ticket)
+        ticket.settle(verdict)
+        if not self.unsettled and self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
+
+
+_Part = tuple[Writer, list[Ticket]]
+
+
+class _Committer:
+    """One connection, one flush in flight, and the writers that have something for the next one."""
+
+    def __init__(self, journal: Journal, session: Session, owner: str, on_events: Callable[[], None]) -> None:
+        self._journal = journal
+        self._session = session
+        self._owner = owner
+        self._on_events = on_events
+        self._ready: deque[Writer] = deque()
+        self._in_flight: list[_Part] = []
+        self._in_flight_since: float | None = None
+        self._has_work = asyncio.Event()
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest change came that is not settled."""
+        if self._in_flight_since is not None:
+            return self._in_flight_since
+        return self._ready[0].since if self._ready else None
+
+    def close(self) -> None:
+        self._session.close()
+        for writer, tickets in self._in_flight:
+            writer.fail(tickets, Verdict.ABANDONED)
+        for writer in self._ready:
+            writer.fail([], Verdict.ABANDONED)
+
+    def add(self, writer: Writer, ticket: Ticket) -> None:
+        self._journal.items += 1
+        self._journal.size += _size(ticket)
+        if len(writer.waiting) == 1:
+            writer.since = asyncio.get_running_loop().time()
+            self._ready.append(writer)
+            self.is_idle.clear()
+            self._has_work.set()
+
+    def remove(self, ticket: Ticket) -> None:
+        self._journal.items -= 1
+        self._journal.size -= _size(ticket)
+
+    async def run(self) -> None:
+        while True:
+            await self._has_work.wait()
+            self._in_flight, self._in_flight_since = self._gather()
+            await self._commit(self._in_flight)
+            self._in_flight, self._in_flight_since = [], None
+            if not self._ready:
+                self._has_work.clear()
+                self.is_idle.set()
+
+    def _gather(self) -> tuple[list[_Part], float | None]:
+        """Take a share of every ready writer in turn, until the batch is full."""
+        limits = self._journal.limits
+        parts: dict[Writer, list[Ticket]] = {}
+        since = self._ready[0].since if self._ready else None
+        items = size = 0
+        while self._ready and items < limits.batch and size < limits.batch_size:
+            writer = self._ready.popleft()
+            share = writer.waiting[: min(limits.share, limits.batch - items)]
+            if not share:
+                continue  # it failed while it waited here
+            del writer.waiting[: len(share)]
+            parts.setdefault(writer, []).extend(share)
+            items += len(share)
+            size += sum(map(_size, share))
+            if writer.waiting:
+                self._ready.append(writer)
+        return list(parts.items()), since
+
+    async def _commit(self, parts: list[_Part]) -> None:
+        """Flush *parts*; if the database refuses them, look for the guilty change by halves."""
+        try:
+            flushed = await self._flush(parts)
+        except Exception as error:  # noqa: BLE001  # whatever is wrong with one change, the others must go on
+            if len(parts) > 1:
+                middle = len(parts) // 2
+                await self._commit(parts[:middle])
+                await self._commit(parts[middle:])
+            else:
+                await self._commit_singly(*parts[0], error)
+            return
+        self._settle(parts, flushed)
+
+    async def _commit_singly(self, writer: Writer, tickets: list[Ticket], error: Exception) -> None:
+        """Commit one call's changes singly up to the guilty one; the later ones were decided on top of it."""
+        for position, ticket in enumerate(tickets):
+            try:
+                flushed = await self._flush([(writer, [ticket])]) if len(tickets) > 1 else None
+            except Exception as its_error:  # noqa: BLE001  # as above
+                flushed, error = None, its_error
+            if flushed is None:
+                # Only the class: the message of a data error repeats the data.
+                log.error("call %s: the database refuses a change: %s", writer.call_id, type(error).__name__)
+                writer.settle([ticket], Verdict.REFUSED)
+                writer.fail(tickets[position + 1 :], Verdict.RETURNED)
+                return
+            self._settle([(writer, [ticket])], flushed, tickets[position + 1 :])
+            if flushed.fenced:
+                return
+
+    async def _flush(self, parts: list[_Part]) -> Flushed:
+        calls = [
+            CallChanges(w.call_no, w.call_id, w.epoch, [t.change for t in tickets]) for w, tickets in parts
+        ]
+        return await self._session.run(lambda connection: flush(connection, self._owner, calls))
+
+    def _settle(self, parts: list[_Part], flushed: Flushed, behind: Sequence[Ticket] = ()) -> None:
+        has_events = False
+        for writer, tickets in parts:
+            if writer.call_no in flushed.fenced:
+                log.info("call %s: fenced, another owner has it", writer.call_id)
+                writer.fail([*tickets, *behind], Verdict.FENCED)
+            else:
+                has_events = has_events or any(ticket.change.events for ticket in tickets)
+                writer.settle_stored(tickets, flushed.conflicts)
+        if has_events:
+            self._on_events()
+
+
+def _size(ticket: Ticket) -> int:
+    packet = ticket.change.packet
+    return _OVERHEAD + len(packet.data) if packet is not None else _OVERHEAD

@@ -1,0 +1,71 @@
+"""Nodes: who is alive, by the database's clock."""
+
+import asyncio
+import uuid
+from typing import Final
+
+from callactors.store.connection import Connection, Session
+
+LEASE: Final = 3.0
+_HEARTBEAT_INTERVAL: Final = 1.0
+_FORGET: Final = "1 hour"  # nodes that were silent for so long are gone for good
+
+_JOIN: Final = """
+delete from nodes where starts_with(node, $1 || '/') or heartbeat_at < clock_timestamp() - $2::text::interval
+"""
+_BEAT: Final = """
+insert into nodes (node, heartbeat_at) values ($1, clock_timestamp())
+on conflict (node) do update set heartbeat_at = excluded.heartbeat_at
+"""
+_LEAVE: Final = "delete from nodes where node = $1"
+
+
+class Node:
+    """This process among the servers on the same database.
+
+    *name* must be its own; a process that starts with the name of another takes its place.
+    """
+
+    def __init__(self, dsn: str, name: str) -> None:
+        self.name = name
+        self.owner = f"{name}/{uuid.uuid4()}"
+        self._session = Session(dsn, "heartbeat")
+        self._last_beat = 0.0
+        self._steady_since = 0.0
+
+    @property
+    def may_take_stale(self) -> bool:
+        """Whether another node's old heartbeat means it is dead: after an outage all heartbeats are old."""
+        now = asyncio.get_running_loop().time()
+        return now - self._last_beat < LEASE and now - self._steady_since >= LEASE
+
+    async def join(self) -> None:
+        """Join: older boots of this name are dead from now on."""
+
+        async def join(connection: Connection) -> None:
+            await connection.execute(_JOIN, self.name, _FORGET)
+            await connection.execute(_BEAT, self.owner)
+
+        await self._session.run(join)
+        self._last_beat = self._steady_since = asyncio.get_running_loop().time()
+
+    async def leave(self) -> None:
+        """Leave, if the database answers; else the heartbeat just grows old. `run` must have ended."""
+        try:
+            async with asyncio.timeout(1):
+                await self._session.run(lambda connection: connection.execute(_LEAVE, self.owner))
+        except TimeoutError:
+            pass
+        finally:
+            self._session.close()
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_HEARTBEAT_INTERVAL)
+            await self._session.run(lambda connection: connection.execute(_BEAT, self.owner))
+            now = loop.time()
+            if now - self._last_beat > LEASE:
+                self._steady_since = now
+            self._last_beat = now

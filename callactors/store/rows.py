@@ -1,0 +1,90 @@
+"""A call's row: from Row to the JSON that flush_1 takes, and back from what claim_1 returns."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from asyncpg import Record
+
+from callactors.call import Call, Event, Facts, Row
+from callactors.packets import EndReason
+from callactors.sequence import StreamSequence
+from callactors.states import CallState
+
+
+class Claimed(NamedTuple):
+    """A call as the database has it. If it is not mine, a living server runs its AI step."""
+
+    call_no: int
+    epoch: int
+    is_mine: bool
+    call: Call
+
+
+def write_row(call_no: int, row: Row) -> dict[str, Any]:
+    """Return *row* as an element of flush_1's rows."""
+    facts = row.facts
+    return {
+        "call_no": call_no,
+        "state": facts.state,
+        "version": facts.version,
+        "generation": facts.generation,
+        "attempt": facts.attempt,
+        "attempt_running": facts.is_attempting,
+        "crashes": facts.crashes,
+        "wake_in": facts.wake_in,
+        "end_reason": facts.end_reason,
+        "streams": {name: {"last": s.next - 1, "missing": s.missing} for name, s in row.streams.items()},
+        "packets": row.packets,
+        "late": row.late,
+        "duplicates": row.duplicates,
+        "metadata": row.metadata,
+        "result": row.result,
+        "last_error": row.last_error,
+        "released": row.is_released,
+    }
+
+
+def write_event(call_no: int, call_id: str, event: Event) -> dict[str, Any]:
+    """Return *event* as an element of flush_1's events."""
+    return {
+        "call_no": call_no,
+        "call_id": call_id,
+        "version": event.version,
+        "kind": event.kind,
+        "from_state": event.from_state,
+        "to_state": event.to_state,
+        "attempt": event.attempt,
+        "detail": event.detail,
+    }
+
+
+def read_claimed(record: Record) -> Claimed:
+    """Return the call in *record*, a row of claim_1."""
+    call = read_call(record)
+    return Claimed(record["call_no"], record["epoch"], record["is_mine"], call)
+
+
+def read_call(record: Record) -> Call:
+    """Return the call in *record*: the row, and the packets committed after the row was written."""
+    facts = Facts(
+        state=CallState(record["state"]),
+        version=record["version"],
+        generation=record["generation"],
+        attempt=record["attempt"],
+        is_attempting=record["attempt_running"],
+        crashes=record["crashes"],
+        wake_in=record["wake_in"],
+        end_reason=EndReason(record["end_reason"]) if record["end_reason"] else None,
+    )
+    streams = {name: _stream(state) for name, state in json.loads(record["streams"]).items()}
+    row = Row(facts, streams, record["packets"], record["late"], record["duplicates"])
+    call = Call(record["call_id"], row)
+    tail: tuple[Sequence[str], Sequence[int]] = (record["tail_streams"] or (), record["tail_sequences"] or ())
+    for stream, sequence in zip(*tail, strict=True):
+        call.restore(stream, sequence)
+    return call
+
+
+def _stream(state: Mapping[str, Any]) -> StreamSequence:
+    return StreamSequence(state["last"] + 1, tuple((first, last) for first, last in state["missing"]))
