@@ -1,0 +1,396 @@
+"""The actor of one call: it decides in memory, the journal commits, and only then does it answer and act."""
+
+import asyncio
+import logging
+import random
+from asyncio import Task, TimerHandle
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+from callactors.actors import Actor, Envelope
+from callactors.actors.actor import Home
+from callactors.call import Accepted, Call, Change, EventKind, Row
+from callactors.errors import (
+    CallError,
+    Fenced,
+    SequenceConflict,
+    StorageRefused,
+    StorageUnavailable,
+    Unavailable,
+    UnknownCall,
+)
+from callactors.packets import CompleteRequest, Packet
+from callactors.processors.attempt import run_attempt
+from callactors.processors.contract import CallRecord, Processor
+from callactors.retry import Done, Outcome, Retry, RetryPolicy
+from callactors.states import CallState
+from callactors.store.claims import Claims
+from callactors.store.journal import Journal, Verdict, Writer
+from callactors.store.rows import Claimed
+
+log = logging.getLogger(__name__)
+
+MAX_TRIES: Final = 3  # how often a message may meet another owner before it is refused
+MAX_FAILURES: Final = 3  # how often an actor may fail within the registry's window before its call is ended
+CHECKPOINT_PACKETS: Final = 1_000
+CHECKPOINT_INTERVAL: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """A packet has come; the reply is an Accepted."""
+
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The call is over; the reply is a Completed."""
+
+    request: CompleteRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """The reply is the call's Row when all before is committed; None if the call is not this server's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """Something may be due: the end of the grace, the next attempt, the count of one that crashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt of the AI step has ended."""
+
+    generation: int
+    attempt: int
+    outcome: Outcome
+
+
+Message = Accept | Complete | Describe | Wake | AttemptEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallServices:
+    """What every call's actor works with.
+
+    *grace* in seconds; *read_data* takes call_id, stream and sequence and returns that packet's data; *spawn*
+    runs an attempt and sees to its end.
+    """
+
+    claims: Claims
+    journal: Journal
+    processor: Processor
+    policy: RetryPolicy
+    grace: float
+    read_data: Callable[[str, str, int], Awaitable[str | None]]
+    spawn: Callable[[Coroutine[Any, Any, None]], Task[None]]
+    rng: Callable[[], float] = random.random
+
+
+class CallActor(Actor[str, Message]):
+    """One call's single writer.
+
+    It has no memory until its first message, which makes it claim and load the call; it forgets everything
+    when a change was not stored as decided, and loads again.
+    """
+
+    __slots__ = ("_attempt", "_checkpoint_at", "_held", "_is_due", "_services", "_timer", "_unwritten")
+
+    def __init__(self, key: str, home: Home[Message], services: CallServices) -> None:
+        super().__init__(key, home)
+        self._services = services
+        self._held: tuple[Call, Writer] | None = None
+        self._timer: TimerHandle | None = None
+        self._is_due = False
+        self._attempt: Task[None] | None = None
+        self._unwritten = 0
+        self._checkpoint_at = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        return self._held is not None and self._held[0].facts.is_attempting
+
+    async def receive(self, envelope: Envelope[Message]) -> None:
+        held = self._held
+        if held is None:
+            claimed = await self._claim(envelope)
+            if claimed is None:
+                return
+            held = self._open(claimed)
+        call, writer = held
+        try:
+            self._decide(call, writer, envelope)
+        except CallError as error:
+            self._submit(writer, Change(), envelope, error)  # a refusal too may rest on what is not committed
+
+    async def on_failure(self, error: Exception, failures: int) -> None:
+        """Count the crash in the call's row, or end the call if it was one too many."""
+        if self._held is not None:
+            await self._held[1].drained()
+        self._forget()
+        claimed = await self._services.claims.claim(self.key, creates=False)
+        if claimed is None or not claimed.is_mine:
+            return
+        writer = self._new_writer(claimed)
+        if failures > MAX_FAILURES:
+            log.error("call %s: ended, because its actor failed %d times", self.key, failures)
+            change = claimed.call.poison(
+                f"its actor failed {failures} times, last with {type(error).__name__}"
+            )
+        else:
+            change = claimed.call.count_crash()
+        self._submit(writer, change, Envelope(Wake()))
+        await writer.drained()
+        self.home.tell(Wake())  # for the next incarnation
+
+    async def on_stop(self) -> None:
+        """Give back a running attempt, write everything down and give up ownership."""
+        if self._held is None:
+            return
+        call, writer = self._held
+        self._forget()  # what is stored from now on is for the next owner to act upon
+        if call.facts.is_attempting:
+            self._submit(writer, call.give_back_attempt(), Envelope(Wake()))
+        self._submit(writer, call.release(), Envelope(Wake()))
+        await writer.drained()
+
+    def on_settled(self, ticket: "_Ticket", verdict: Verdict) -> None:
+        """Take the journal's verdict on a change of this actor."""
+        envelope = ticket.envelope
+        match verdict:
+            case Verdict.STORED:
+                self._on_stored(ticket)
+                return
+            case Verdict.CONFLICT:
+                envelope.fail(_conflict(self.key, ticket.change))
+                return
+            case Verdict.FENCED:
+                self._try_again(envelope)
+            case Verdict.REFUSED:
+                envelope.fail(StorageRefused("see the server's log"))
+            case Verdict.RETURNED:
+                self.home.put_back([envelope])
+            case Verdict.ABANDONED:
+                envelope.fail(StorageUnavailable())
+            case _:
+                assert_never(verdict)
+        if self._holds(ticket.writer):
+            self._forget()
+            if verdict in (Verdict.REFUSED, Verdict.RETURNED):
+                self.home.tell(Wake())  # what was due is still due
+
+    def _try_again(self, envelope: Envelope[Message]) -> None:
+        envelope.tries += 1
+        if envelope.tries >= MAX_TRIES:
+            envelope.fail(Fenced())
+        elif envelope.reply is not None:  # timers and attempts are the new owner's to repeat
+            self.home.put_back([envelope])
+
+    def _holds(self, writer: Writer) -> bool:
+        return self._held is not None and self._held[1] is writer
+
+    async def _claim(self, envelope: Envelope[Message]) -> Claimed | None:
+        """Claim the call, or deal with *envelope* without it and return None."""
+        message = envelope.message
+        try:
+            claimed = await self._services.claims.claim(self.key, creates=isinstance(message, Accept))
+            if claimed is not None and claimed.is_mine:
+                return claimed
+            if claimed is None:
+                self._answer_unknown(envelope)
+            else:
+                await self._answer_foreign(envelope, claimed.call)
+        except (Unavailable, CallError) as error:
+            envelope.fail(error)
+        self.home.leave()
+        return None
+
+    def _answer_unknown(self, envelope: Envelope[Message]) -> None:
+        if isinstance(envelope.message, Describe):
+            envelope.answer(None)
+        else:
+            envelope.fail(UnknownCall(self.key))
+
+    async def _answer_foreign(self, envelope: Envelope[Message], call: Call) -> None:
+        """Answer from the row of a call whose AI step another server runs: it takes nothing new."""
+        match envelope.message:
+            case Accept(packet):
+                _, accepted = call.accept(packet)
+                if await self._services.read_data(self.key, packet.stream, packet.sequence) != packet.data:
+                    raise SequenceConflict(self.key, packet.stream, packet.sequence)
+                envelope.answer(accepted)
+            case Complete(request):
+                _, completed = call.complete(request, grace=0, attempt_timeout=0)
+                envelope.answer(completed)
+            case Describe():
+                envelope.answer(None)
+            case Wake() | AttemptEnded():
+                pass
+
+    def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
+        call, writer = self._held = claimed.call, self._new_writer(claimed)
+        self._unwritten, self._checkpoint_at = 0, _now()
+        if call.facts.is_attempting:
+            change = call.crash_attempt(self._services.policy, self._services.rng)
+            self._submit(writer, change, Envelope(Wake()))
+        else:
+            self._arm(call.facts.wake_in)
+        return call, writer
+
+    def _new_writer(self, claimed: Claimed) -> Writer:
+        return self._services.journal.writer(claimed.call_no, self.key, claimed.epoch)
+
+    def _decide(self, call: Call, writer: Writer, envelope: Envelope[Message]) -> None:
+        attempt_timeout = self._services.policy.attempt_timeout
+        match envelope.message:
+            case Accept(packet):
+                change, accepted = call.accept(packet)
+                self._submit(writer, self._with_checkpoint(call, change), envelope, accepted)
+            case Complete(request):
+                grace = self._services.grace
+                change, completed = call.complete(request, grace=grace, attempt_timeout=attempt_timeout)
+                self._submit(writer, change, envelope, completed)
+            case Describe():
+                self._submit(writer, Change(), envelope, call.row())
+            case Wake():
+                if self._is_due:
+                    self._is_due = False
+                    self._submit(writer, self._do_what_is_due(call, attempt_timeout), envelope)
+            case AttemptEnded(generation, attempt, outcome):
+                facts = call.facts
+                if facts.is_attempting and (facts.generation, facts.attempt) == (generation, attempt):
+                    change = call.finish_attempt(outcome, self._services.policy, self._services.rng)
+                    self._submit(writer, change, envelope)
+            case _:
+                assert_never(envelope.message)
+
+    def _do_what_is_due(self, call: Call, attempt_timeout: float) -> Change:
+        if call.facts.state is CallState.COMPLETED:
+            return call.end_grace(attempt_timeout=attempt_timeout)
+        if call.facts.is_attempting:  # the processor does not heed its cancellation
+            self._cancel_attempt()
+            return call.finish_attempt(
+                Retry("ran past its deadline"), self._services.policy, self._services.rng
+            )
+        return call.begin_attempt(attempt_timeout=attempt_timeout)
+
+    def _with_checkpoint(self, call: Call, change: Change) -> Change:
+        """Add the call's row to *change* now and then, so that a claim has few packets to count."""
+        self._unwritten += 1
+        now = _now()
+        if change.row is None:
+            if self._unwritten < CHECKPOINT_PACKETS and now < self._checkpoint_at + CHECKPOINT_INTERVAL:
+                return change
+            change = change._replace(row=call.row())
+        self._unwritten, self._checkpoint_at = 0, now
+        return change
+
+    def _submit(
+        self, writer: Writer, change: Change, envelope: Envelope[Message], answer: object = None
+    ) -> None:
+        writer.submit(_Ticket(self, writer, change, envelope, answer))
+
+    def _on_stored(self, ticket: "_Ticket") -> None:
+        change, answer = ticket.change, ticket.answer
+        if isinstance(answer, Exception):
+            ticket.envelope.fail(answer)
+        else:
+            ticket.envelope.answer(answer)
+        if isinstance(answer, Accepted):
+            _warn(self.key, answer)
+        for event in change.events:
+            if event.kind is EventKind.TRANSITION:
+                log.info("call %s: %s -> %s", self.key, event.from_state, event.to_state)
+        if change.events and change.row is not None and self._holds(ticket.writer):
+            self._act(change.row)
+
+    def _act(self, row: Row) -> None:
+        """Do what follows from committed events: wait for the next step, or run the attempt."""
+        facts = row.facts
+        self._arm(facts.wake_in)
+        if facts.is_attempting:
+            record = CallRecord(
+                call_id=self.key,
+                generation=facts.generation,
+                attempt=facts.attempt,
+                packets=row.packets,
+                deadline=self._services.policy.attempt_timeout,
+            )
+            self._attempt = self._services.spawn(self._run_attempt(record))
+
+    async def _run_attempt(self, record: CallRecord) -> None:
+        outcome = await run_attempt(self._services.processor, record)
+        if not isinstance(outcome, Done):
+            log.warning("call %s: attempt %d failed", self.key, record.attempt)
+        self.home.tell(AttemptEnded(record.generation, record.attempt, outcome))
+
+    def _arm(self, wake_in: float | None) -> None:
+        self._disarm()
+        if wake_in is not None and wake_in > 0:
+            self._timer = asyncio.get_running_loop().call_later(wake_in, self._on_timer)
+        elif wake_in is not None:
+            self._on_timer()
+
+    def _disarm(self) -> None:
+        self._is_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._is_due = True
+        self.home.tell(Wake())
+
+    def _cancel_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+
+    def _forget(self) -> None:
+        self._disarm()
+        self._cancel_attempt()
+        self._held = None
+
+
+class _Ticket:
+    """A change in the journal, and what is told to whom once it is stored."""
+
+    __slots__ = ("_actor", "answer", "change", "envelope", "writer")
+
+    def __init__(
+        self, actor: CallActor, writer: Writer, change: Change, envelope: Envelope[Message], answer: object
+    ) -> None:
+        self._actor = actor
+        self.writer = writer
+        self.change = change
+        self.envelope = envelope
+        self.answer = answer
+
+    def settle(self, verdict: Verdict) -> None:
+        self._actor.on_settled(self, verdict)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _conflict(call_id: str, change: Change) -> Exception:
+    packet = change.packet
+    return SequenceConflict(call_id, packet.stream, packet.sequence) if packet else StorageRefused("conflict")
+
+
+def _warn(call_id: str, accepted: Accepted) -> None:
+    stream, sequence = accepted.stream, accepted.sequence
+    if accepted.gap is not None:
+        log.warning(
+            "call %s: gap in stream %r, %d-%d missing before %d", call_id, stream, *accepted.gap, sequence
+        )
+    if accepted.is_late:
+        log.warning("call %s: late packet %d in stream %r", call_id, sequence, stream)
+    if accepted.is_duplicate:
+        log.warning("call %s: duplicate packet %d in stream %r", call_id, sequence, stream)

@@ -1,0 +1,33 @@
+"""One attempt of the AI step: whatever the processor does, an outcome comes of it."""
+
+import asyncio
+import json
+from typing import Final
+
+from callactors.processors.contract import CallRecord, Processor
+from callactors.retry import Done, GiveUp, Outcome, Retry
+
+_MAX_REASON: Final = 500
+
+
+async def run_attempt(processor: Processor, record: CallRecord) -> Outcome:
+    """Return what *processor* answers within the record's deadline; an error or silence is a Retry."""
+    try:
+        async with asyncio.timeout(record.deadline):
+            return _check(await processor(record))
+    except TimeoutError:
+        return Retry(f"no answer within {record.deadline:g} s")
+    except Exception as error:  # noqa: BLE001  # it is not our code: whatever it raises is a failed attempt
+        return Retry(f"{type(error).__name__}: {error}"[:_MAX_REASON])
+
+
+def _check(outcome: object) -> Outcome:
+    """Return *outcome* if a processor may answer it and its result can be stored."""
+    if not isinstance(outcome, Done | Retry | GiveUp):
+        return GiveUp(f"the processor answered {type(outcome).__name__}, not Done, Retry or GiveUp")
+    if isinstance(outcome, Done):
+        try:
+            json.dumps(outcome.result, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            return GiveUp(f"the processor's result is not JSON: {error}"[:_MAX_REASON])
+    return outcome

@@ -1,0 +1,55 @@
+"""The sweeper: calls that are due and have nobody to take their next step. Level-triggered."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from callactors.store import due
+from callactors.store.connection import Connection, Session
+from callactors.store.nodes import LEASE, Node
+
+log = logging.getLogger(__name__)
+
+_INTERVAL: Final = 1.0
+
+
+class Sweeper:
+    """Looks every second, and at start, for calls to wake; *wake* is called with each call's id."""
+
+    def __init__(self, dsn: str, node: Node, *, wake: Callable[[str], None]) -> None:
+        self._node = node
+        self._wake = wake
+        self._session = Session(dsn, "sweeper")
+
+    def close(self) -> None:
+        self._session.close()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await self._sweep()
+            await asyncio.sleep(_INTERVAL)
+
+    async def _sweep(self) -> None:
+        for call_id in await self._session.run(self._read_orphaned_attempts):
+            self._wake(call_id)
+        after: tuple[float, int] | None = due.FIRST
+        while after is not None:
+            page = await self._session.run(partial(self._read_due, after))
+            for call_id in page.call_ids:
+                self._wake(call_id)
+            after = page.next
+
+    async def _read_orphaned_attempts(self, connection: Connection) -> list[str]:
+        node = self._node
+        return await due.read_orphaned_attempts(
+            connection, node.owner, may_take_stale=node.may_take_stale, lease=LEASE
+        )
+
+    async def _read_due(self, after: tuple[float, int], connection: Connection) -> due.DuePage:
+        node = self._node
+        return await due.read_due(
+            connection, node.owner, after, may_take_stale=node.may_take_stale, lease=LEASE
+        )

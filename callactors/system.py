@@ -1,0 +1,251 @@
+"""CallSystem: the one object that owns registry, journal, claims, feed, sweeper and processor."""
+
+import asyncio
+import logging
+from asyncio import Task
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, Self
+
+from callactors.actors import Actor, ActorRegistry
+from callactors.actors.actor import Home
+from callactors.actors.registry import RegistryLimits
+from callactors.call import Accepted, Call, Completed, Row
+from callactors.call_actor import Accept, CallActor, CallServices, Complete, Describe, Message, Wake
+from callactors.errors import Draining, StorageUnavailable, Unavailable, UnknownCall
+from callactors.feed import Feed, FeedEvent
+from callactors.hub import Hub
+from callactors.packets import CompleteRequest, Packet
+from callactors.processors.contract import Processor
+from callactors.retry import RetryPolicy
+from callactors.store import calls
+from callactors.store.calls import StoredCall
+from callactors.store.claims import Claims
+from callactors.store.connection import (
+    Pool,
+    check_durability,
+    close_pool,
+    open_pool,
+    wait_for_database,
+)
+from callactors.store.events import identify
+from callactors.store.journal import Journal, JournalLimits
+from callactors.store.migrations import migrate
+from callactors.store.nodes import Node
+from callactors.sweeper import Sweeper
+
+log = logging.getLogger(__name__)
+
+_READ_CONNECTIONS: Final = 5
+_STORE_MARGIN: Final = 5.0  # seconds that the journal gets after the actors have drained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemOptions:
+    """How a system works; times in seconds. *node* must differ between servers on one database."""
+
+    node: str
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    grace: float = 1.0
+    ack_timeout: float = 5.0
+    drain_timeout: float = 10.0
+    database_patience: float = 60.0
+    is_unsafe_durability_allowed: bool = False
+    registry: RegistryLimits = field(default_factory=RegistryLimits)
+    journal: JournalLimits = field(default_factory=JournalLimits)
+
+
+class CallSystem:
+    """Takes packets and completes, and sees every call to its end.
+
+    Started and stopped once, or used by `async with`. *actor* makes the actor of a call.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        processor: Processor,
+        options: SystemOptions,
+        *,
+        actor: Callable[[str, Home[Message], CallServices], Actor[str, Message]] = CallActor,
+    ) -> None:
+        self._dsn = dsn
+        self._processor = processor
+        self._actor = actor
+        self.options = options
+        self.hub: Hub[FeedEvent] = Hub()
+        self.is_draining = False
+        self.failed: str | None = None
+        """Why the system cannot work any more: a part of it ended that must not. Only a restart helps."""
+        self._services: list[Task[None]] = []
+        self._attempts: set[Task[None]] = set()
+
+    async def start(self) -> None:
+        """Bring the database up to date, join the other servers, and take up what is due.
+
+        Raises:
+            StartupError: the database cannot be used; the text says the mend.
+        """
+        options = self.options
+        await wait_for_database(self._dsn, patience=options.database_patience)
+        await check_durability(self._dsn, is_unsafe_allowed=options.is_unsafe_durability_allowed)
+        await migrate(self._dsn)
+        log_id = await identify(self._dsn)
+        self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
+        self._node = Node(self._dsn, options.node)
+        self.feed = Feed(self._dsn, self._pool, self.hub, log_id)
+        self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke)
+        self._journal = Journal(self._dsn, self._node.owner, on_events=self.feed.poke, limits=options.journal)
+        self._registry: ActorRegistry[str, Message] = ActorRegistry(self._make_actor, limits=options.registry)
+        self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
+        self._call_services = self._make_call_services()
+        await self._node.join()
+        await self.feed.open()
+        self._registry.start()
+        for part in (self._node, self._journal, self._claims, self.feed, self._sweeper):
+            self._serve(part.run(), type(part).__name__)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    def drain(self) -> None:
+        """Refuse new work and let the supervisors go; `stop` does the rest."""
+        self.is_draining = True
+        self.hub.close()
+
+    async def stop(self) -> None:
+        """Let every actor finish what it has, write everything down, and leave."""
+        self.drain()
+        await self._registry.stop(timeout=self.options.drain_timeout)
+        for task in self._attempts:
+            task.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await self._journal.drain(timeout=_STORE_MARGIN)
+        for task in self._services:
+            task.cancel()
+        await asyncio.gather(*self._services, return_exceptions=True)
+        for part in (self._journal, self._claims, self.feed, self._sweeper):
+            part.close()
+        await self._node.leave()
+        await close_pool(self._pool)
+
+    async def accept(self, call_id: str, packet: Packet) -> Accepted:
+        """Store *packet* and return what was decided about it.
+
+        Raises:
+            CallError: the call does not take it.
+            Unavailable: whether it was stored is not known; send it again.
+        """
+        self.admit()
+        accepted: Accepted = await self._ask(call_id, Accept(packet))
+        return accepted
+
+    async def complete(self, call_id: str, request: CompleteRequest) -> Completed:
+        """End a call; repeating it changes nothing.
+
+        Raises:
+            UnknownCall: no packet of it was stored yet.
+            Unavailable: whether it was stored is not known; send it again.
+        """
+        self.admit()
+        completed: Completed = await self._ask(call_id, Complete(request), reserved=True)
+        return completed
+
+    async def read(self, call_id: str) -> StoredCall:
+        """Return a call as it is committed.
+
+        Raises:
+            UnknownCall: there is none.
+            StorageUnavailable: the database does not answer.
+        """
+        row: Row | None = None
+        if call_id in self._registry and not self.is_draining:
+            row = await self._ask(call_id, Describe(), reserved=True)
+        stored = await calls.read(self._pool, call_id)
+        if stored is None:
+            raise UnknownCall(call_id)
+        # The actor's counts are newer than the row's, unless the call has moved on since it was asked.
+        if row is not None and row.facts.version >= stored.call.facts.version:
+            return stored._replace(call=Call(call_id, row))
+        return stored
+
+    def admit(self) -> None:
+        """Do nothing if new work is welcome.
+
+        Raises:
+            Draining, StorageUnavailable, Overloaded: it is not.
+        """
+        self.check_not_draining()
+        self._journal.admit()
+
+    def check_not_draining(self) -> None:
+        """Raise Draining if the system is about to stop."""
+        if self.is_draining:
+            raise Draining
+
+    @property
+    def resident(self) -> int:
+        """How many calls have an actor in memory."""
+        return len(self._registry)
+
+    @property
+    def storage_lag(self) -> float:
+        """How long the oldest change has been waiting for its commit, in seconds."""
+        return self._journal.oldest_age
+
+    async def ping(self) -> None:
+        """Return if the database answers.
+
+        Raises:
+            StorageUnavailable: it does not.
+        """
+        await calls.ping(self._pool)
+
+    async def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> Any:
+        reply = self._registry.ask(call_id, message, reserved=reserved)
+        try:
+            async with asyncio.timeout(self.options.ack_timeout):
+                return await reply
+        except TimeoutError:
+            raise StorageUnavailable from None
+
+    def _wake(self, call_id: str) -> None:
+        if call_id not in self._registry and not self.is_draining:
+            with suppress(Unavailable):  # too many are resident: the next sweep finds it again
+                self._registry.tell(call_id, Wake())
+
+    def _make_actor(self, call_id: str, home: Home[Message]) -> Actor[str, Message]:
+        return self._actor(call_id, home, self._call_services)
+
+    def _make_call_services(self) -> CallServices:
+        return CallServices(
+            claims=self._claims,
+            journal=self._journal,
+            processor=self._processor,
+            policy=self.options.policy,
+            grace=self.options.grace,
+            read_data=partial(calls.read_data, self._pool),
+            spawn=self._spawn_attempt,
+        )
+
+    def _spawn_attempt(self, attempt: Coroutine[Any, Any, None]) -> Task[None]:
+        task = asyncio.create_task(attempt)
+        self._attempts.add(task)
+        task.add_done_callback(self._attempts.discard)
+        return task
+
+    def _serve(self, service: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(service, name=name)
+        task.add_done_callback(self._on_service_end)
+        self._services.append(task)
+
+    def _on_service_end(self, task: Task[None]) -> None:
+        if not task.cancelled():
+            self.failed = f"{task.get_name()} has ended"
+            log.critical("%s must not end: restart the server", task.get_name(), exc_info=task.exception())
