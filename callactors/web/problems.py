@@ -1,0 +1,130 @@
+"""The one place where an error becomes an answer: RFC 9457 problem details."""
+
+import functools
+import json
+import math
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from aiohttp import web
+
+from callactors.errors import (
+    ActorFailed,
+    ActorStopped,
+    CallactorsError,
+    CallClosed,
+    Draining,
+    Fenced,
+    InvalidCallId,
+    InvalidFields,
+    InvalidJson,
+    MailboxFull,
+    Overloaded,
+    SequenceConflict,
+    SequenceWindow,
+    StorageRefused,
+    StorageUnavailable,
+    TooManyStreams,
+    Unavailable,
+    UnknownCall,
+    UnsupportedMediaType,
+)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Problem(NamedTuple):
+    """A kind of problem: `slug` is the last part of its type, a URI reference relative to the server."""
+
+    status: int
+    slug: str
+    title: str
+
+
+PROBLEMS: Final[dict[type[CallactorsError], Problem]] = {
+    InvalidJson: Problem(400, "invalid-json", "The body is not JSON"),
+    InvalidFields: Problem(422, "validation", "Fields are wrong"),
+    InvalidCallId: Problem(422, "invalid-call-id", "The call id is wrong"),
+    UnsupportedMediaType: Problem(415, "unsupported-media-type", "Send JSON"),
+    UnknownCall: Problem(404, "unknown-call", "No such call"),
+    CallClosed: Problem(409, "call-closed", "The call takes no new packets"),
+    SequenceConflict: Problem(409, "sequence-conflict", "The sequence is stored with other data"),
+    SequenceWindow: Problem(409, "sequence-window", "Too many gaps"),
+    TooManyStreams: Problem(409, "too-many-streams", "Too many streams"),
+    MailboxFull: Problem(429, "call-backpressure", "Too many packets of this call are waiting"),
+    Overloaded: Problem(503, "overloaded", "The server is full"),
+    Draining: Problem(503, "draining", "The server is shutting down"),
+    ActorStopped: Problem(503, "draining", "The server is shutting down"),
+    StorageUnavailable: Problem(503, "storage-unavailable", "The database does not answer"),
+    StorageRefused: Problem(503, "storage-refused", "The database refused the change"),
+    ActorFailed: Problem(503, "actor-restarted", "The call's actor was restarted"),
+    Fenced: Problem(503, "fenced", "Another server owns the call"),
+}
+
+_OF_STATUS: Final = {
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    417: "expectation-failed",
+}
+
+
+def answering(handler: Handler) -> Handler:
+    """Wrap *handler* so that our errors, and aiohttp's own, become problem details."""
+
+    @functools.wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except CallactorsError as error:
+            return problem_of(request, error)
+        except web.HTTPException as error:
+            return _of_http(request, error)
+
+    return answer
+
+
+@web.middleware
+async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the server's own app problem details where no handler of ours was reached."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        return _of_http(request, error)
+
+
+def problem_of(request: web.Request, error: CallactorsError) -> web.Response:
+    """Return the answer to *error*, one of PROBLEMS."""
+    problem = PROBLEMS[type(error)]
+    extra: dict[str, Any] = {}
+    if isinstance(error, InvalidFields):
+        found = error.errors
+        extra["errors"] = [{"pointer": e.pointer, "code": e.code, "detail": e.detail} for e in found]
+    response = _respond(request, problem, str(error), extra)
+    if isinstance(error, Unavailable):
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    return response
+
+
+def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    if error.status < HTTPStatus.BAD_REQUEST:
+        raise error
+    slug = _OF_STATUS.get(error.status, error.reason.lower().replace(" ", "-"))
+    response = _respond(request, Problem(error.status, slug, error.reason), error.reason, {})
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def _respond(request: web.Request, problem: Problem, detail: str, extra: dict[str, Any]) -> web.Response:
+    body = {
+        "type": f"/problems/{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "instance": request.path[:200],
+        **extra,
+    }
+    content = json.dumps(body).encode()
+    return web.Response(body=content, status=problem.status, content_type="application/problem+json")
