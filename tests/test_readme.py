@@ -1,0 +1,56 @@
+"""What the README and the docs say is so."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_aiohttp.plugin import AiohttpClient
+
+from callactors.settings import Settings
+from callactors.states import TRANSITIONS
+from callactors.web.problems import PROBLEMS
+from tests.scenes import Sql, until_state
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def _read(name: str) -> str:
+    return (_ROOT / name).read_text(encoding="utf-8")
+
+
+async def test_the_embedding_example_works(dsn: str, sql: Sql, aiohttp_client: AiohttpClient) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", _read("README.md"), re.DOTALL)
+    assert len(code.strip().splitlines()) <= 25
+    names: dict[str, Any] = {}
+    exec(code.replace('node="web-1"', 'node="web-1", is_unsafe_durability_allowed=True'), names)
+    client = await aiohttp_client(names["make_app"](dsn))
+    sent = {"sequence": 1, "data": "x", "timestamp": 1}
+    assert (await client.post("/v1/call/stream/c", json=sent)).status == 202
+    assert (await client.post("/v1/call/complete/c", json={"last_sequence": {"": 1}})).status == 202
+    assert await (await client.get("/hello")).text() == "my own page"
+    await until_state(sql, "c", "ARCHIVED")
+    told = await (await client.get("/v1/call/c")).json()
+    assert (told["result"], told["attempt"]) == ({"transcript": "1 packets"}, 2)
+
+
+def test_the_table_of_states_is_the_code() -> None:
+    rows = re.findall(r"^\| ([A-Z_]+) \| (\w+) \| ([A-Z_]+) \|", _read("docs/states.md"), re.MULTILINE)
+    assert rows == [(source, trigger, dest) for trigger, source, dest in TRANSITIONS]
+
+
+def test_every_problem_is_documented() -> None:
+    rows = set(re.findall(r"^\| (\d+) \| ([a-z-]+) \|", _read("docs/protocol.md"), re.MULTILINE))
+    assert {(str(p.status), p.slug) for p in PROBLEMS.values()} <= rows
+
+
+def test_every_setting_is_documented() -> None:
+    text = _read("docs/operating.md").replace("`_MAX`", "`CALLACTORS_FLAKY_LATENCY_MAX`")
+    told = set(re.findall(r"CALLACTORS_([A-Z_]+)`", text)) | {"DATABASE_URL"}
+    assert {name.upper() for name in Settings.model_fields} <= told
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (_ROOT / "docs").glob("*.md"))])
+def test_links_between_pages_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)", _read(page)):
+        assert ((_ROOT / page).parent / link).exists(), link
