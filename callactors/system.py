@@ -183,6 +183,7 @@ class CallSystem:
         """
         self.check_not_draining()
         self._journal.admit()
+        self._claims.admit(max_age=self.options.journal.max_age)
 
     def check_not_draining(self) -> None:
         """Raise Draining if the system is about to stop."""
@@ -196,8 +197,9 @@ class CallSystem:
 
     @property
     def storage_lag(self) -> float:
-        """How long the oldest change has been waiting for its commit, in seconds."""
-        return self._journal.oldest_age
+        """How long the oldest change or claim has been waiting for the database, in seconds."""
+        waiting = [since for since in (self._journal.oldest, self._claims.oldest) if since is not None]
+        return asyncio.get_running_loop().time() - min(waiting) if waiting else 0.0
 
     async def ping(self) -> None:
         """Return if the database answers.

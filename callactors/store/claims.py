@@ -29,6 +29,8 @@ class Claims:
         self._session = Session(dsn, "claims")
         self._waiting: dict[str, tuple[bool, Future[Claimed | None]]] = {}
         self._has_work = asyncio.Event()
+        self._waiting_since: float | None = None
+        self._in_flight_since: float | None = None
 
     def close(self) -> None:
         """Answer who still waits with StorageUnavailable; `run` must have ended."""
@@ -47,14 +49,28 @@ class Claims:
         """
         future: Future[Claimed | None] = asyncio.get_running_loop().create_future()
         self._waiting[call_id] = (creates, future)
+        if self._waiting_since is None:
+            self._waiting_since = asyncio.get_running_loop().time()
         self._has_work.set()
         return await future
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest claim came that is not made, by the loop's clock."""
+        return self._waiting_since if self._in_flight_since is None else self._in_flight_since
+
+    def admit(self, *, max_age: float) -> None:
+        """Raise StorageUnavailable if the oldest claim has waited longer than *max_age* seconds."""
+        if self.oldest is not None and asyncio.get_running_loop().time() - self.oldest > max_age:
+            raise StorageUnavailable
 
     async def run(self) -> None:
         """Make claims until cancelled."""
         while True:
             await self._has_work.wait()
             batch = {call_id: self._waiting.pop(call_id) for call_id in list(self._waiting)[:_BATCH]}
+            self._in_flight_since = self._waiting_since
+            self._waiting_since = asyncio.get_running_loop().time() if self._waiting else None
             if not self._waiting:
                 self._has_work.clear()
             try:
@@ -65,6 +81,7 @@ class Claims:
             except Exception as error:
                 log.exception("claiming %d calls failed", len(batch))
                 self._fail(batch, StorageRefused(type(error).__name__))
+            self._in_flight_since = None
 
     async def _claim(self, batch: dict[str, tuple[bool, "Future[Claimed | None]"]]) -> None:
         ids, creates = list(batch), [creates for creates, _ in batch.values()]

@@ -107,16 +107,16 @@ class Journal:
         """
         if self.items == 0:
             return
-        if self.oldest_age > self.limits.max_age:
+        oldest = self.oldest
+        if oldest is not None and asyncio.get_running_loop().time() - oldest > self.limits.max_age:
             raise StorageUnavailable
         if self.items >= self.limits.items or self.size >= self.limits.size:
             raise Overloaded("too many packets wait for the database")
 
     @property
-    def oldest_age(self) -> float:
-        """How long the oldest change has been waiting, in seconds."""
-        now = asyncio.get_running_loop().time()
-        return max((now - c.oldest for c in self._committers if c.oldest is not None), default=0.0)
+    def oldest(self) -> float | None:
+        """When the oldest change came that is not settled, by the loop's clock."""
+        return min((c.oldest for c in self._committers if c.oldest is not None), default=None)
 
 
 class Writer:
@@ -249,6 +249,7 @@ class _Committer:
         limits = self._journal.limits
         parts: dict[Writer, list[Ticket]] = {}
         since = self._ready[0].since if self._ready else None
+        now = asyncio.get_running_loop().time()
         items = size = 0
         while self._ready and items < limits.batch and size < limits.batch_size:
             writer = self._ready.popleft()
@@ -260,6 +261,7 @@ class _Committer:
             items += len(share)
             size += sum(map(_size, share))
             if writer.waiting:
+                writer.since = now  # a busy writer is not a late one
                 self._ready.append(writer)
         return list(parts.items()), since
 
