@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from callactors.errors import CallClosed, SequenceWindow, TooManyStreams
+from callactors.errors import BadTransition, CallClosed, SequenceWindow, TooManyStreams
 from callactors.packets import CompleteRequest, EndReason, Packet
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.sequence import MAX_GAPS, Range, StreamSequence
@@ -185,8 +185,14 @@ class Call:
         return self._change([self._begin_attempt(attempt_timeout)])
 
     def finish_attempt(self, outcome: Outcome, policy: RetryPolicy, rng: Callable[[], float]) -> Change:
-        """Decide what follows from the *outcome* of the running attempt."""
+        """Decide what follows from the *outcome* of the running attempt.
+
+        Raises:
+            BadTransition: no attempt is running.
+        """
         attempt = self.facts.attempt
+        if not self.facts.is_attempting:
+            raise BadTransition(self.facts.state, "finish an attempt that is not running")
         if isinstance(outcome, Done):
             events = [self._attempt("succeeded"), self._step(Trigger.ARCHIVE, {})]
             return Change(row=self.row()._replace(result=outcome.result), events=tuple(events))
@@ -224,12 +230,13 @@ class Call:
 
     def poison(self, reason: str) -> Change:
         """End a call that makes its actor fail again and again; a call that has ended stays as it is."""
+        if self.facts.state.is_final:
+            return Change()
         events: list[Event] = []
         if self.facts.state is CallState.IN_PROGRESS:
             events.append(self._step(Trigger.COMPLETE, {"end_reason": EndReason.POISON}))
-        if not self.facts.state.is_final:
-            self.facts = replace(self.facts, end_reason=EndReason.POISON)
-            events += self._fail_at_once()
+        self.facts = replace(self.facts, end_reason=EndReason.POISON)
+        events += self._fail_at_once()
         return Change(row=self.row()._replace(last_error={"reason": reason}), events=tuple(events))
 
     def count_crash(self) -> Change:

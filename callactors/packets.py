@@ -34,6 +34,9 @@ class EndReason(StrEnum):
     POISON = "poison"
 
 
+_SERVERS_REASONS: Final = {EndReason.POISON, EndReason.IDLE_TIMEOUT, EndReason.MAX_DURATION}
+
+
 def _storable(text: str) -> str:
     """PostgreSQL's text has no NUL; pydantic itself refuses lone surrogates."""
     if "\x00" in text:
@@ -77,7 +80,7 @@ class Packet(_WireModel):
     """One packet of a call's stream, as the client sends it."""
 
     sequence: Sequence
-    data: Annotated[str, Field(max_length=MAX_DATA), AfterValidator(_storable)]
+    data: Annotated[str, Field(max_length=MAX_DATA, repr=False), AfterValidator(_storable)]
     timestamp: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_not_milliseconds)]
     stream: Stream = ""
 
@@ -110,7 +113,12 @@ def read_complete(body: bytes) -> CompleteRequest:
         InvalidJson: *body* is not JSON.
         InvalidFields: it is JSON, but not a complete request.
     """
-    return _read(CompleteRequest, body) if body.strip() else CompleteRequest()
+    if not body.strip():
+        return CompleteRequest()
+    request = _read(CompleteRequest, body)
+    if request.reason in _SERVERS_REASONS:
+        raise InvalidFields([FieldError("/reason", "reserved", "only the server ends a call for this reason")])
+    return request
 
 
 def check_call_id(call_id: str) -> str:
@@ -131,7 +139,7 @@ def _explain(error: ValidationError) -> InputError:
     """Turn pydantic's findings into ours, without the input that caused them."""
     found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
-        return InvalidJson(str(found[0]["msg"]))
+        return InvalidJson(str(found[0]["msg"]).replace("Invalid JSON", "the body is not JSON", 1))
     return InvalidFields([FieldError(_pointer(e["loc"]), e["type"], e["msg"]) for e in found[:20]])
 
 

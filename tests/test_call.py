@@ -42,9 +42,9 @@ def processing() -> Call:
     return call
 
 
-def with_all_gaps() -> Call:
-    """Return a call whose stream misses 100 ranges of three, the first from 2 to 4."""
-    return call_with(*range(1, 4 * MAX_GAPS + 2, 4))
+def with_all_gaps(*first: int) -> Call:
+    """Return a call whose stream misses 100 ranges of three after *first*, the first from 2 to 4."""
+    return call_with(*first, *range(1, 4 * MAX_GAPS + 2, 4))
 
 
 def with_all_streams() -> Call:
@@ -116,8 +116,9 @@ def test_repeat_after_the_ai_step_started_is_still_a_duplicate() -> None:
     assert accept(processing(), 1).is_duplicate
 
 
-def test_a_stream_may_have_100_gaps_and_not_101() -> None:
-    call = with_all_gaps()
+@pytest.mark.parametrize("first", [[], [0]], ids=["without 0", "with 0"])
+def test_a_stream_may_have_100_gaps_and_not_101(first: list[int]) -> None:
+    call = with_all_gaps(*first)
     assert len(call.streams[""].gaps) == MAX_GAPS == 100
     with pytest.raises(SequenceWindow):
         accept(call, MAX_SEQUENCE)

@@ -209,3 +209,10 @@ def test_bad_call_id_is_refused(call_id: str) -> None:
 @pytest.mark.parametrize("call_id", ["a", "7", "CA-9f.b:c_d", "streams", "completed", "a" * 128])
 def test_good_call_id_is_handed_back(call_id: str) -> None:
     assert check_call_id(call_id) == call_id
+
+
+@pytest.mark.parametrize("reason", ["poison", "idle_timeout", "max_duration"])
+def test_a_client_cannot_end_a_call_for_a_reason_of_the_servers(reason: str) -> None:
+    with pytest.raises(InvalidFields) as refused:
+        read_complete(b'{"reason": "%s"}' % reason.encode())
+    assert [error.pointer for error in refused.value.errors] == ["/reason"]
