@@ -117,7 +117,7 @@ def read_complete(body: bytes) -> CompleteRequest:
         return CompleteRequest()
     request = _read(CompleteRequest, body)
     if request.reason in _SERVERS_REASONS:
-        raise InvalidFields([FieldError("/reason", "reserved", "only the server ends a call for this reason")])
+        raise InvalidFields([FieldError("/reason", "reserved", "only the server ends calls for this")])
     return request
 
 
