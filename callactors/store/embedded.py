@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+from asyncio import Task
 from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Mapping
 from contextlib import suppress
@@ -26,6 +27,7 @@ __all__ = ["EmbeddedPostgres", "find_binaries"]
 log = logging.getLogger(__name__)
 
 _POLL_INTERVAL = 0.02
+_RESTART_INTERVAL = 0.5
 _LONGEST_SOCKET_DIR = 80  # a socket's path has at most 103 bytes (macOS), 20 are for its name
 # fast shutdown; immediate shutdown, after which the next start recovers; the kernel
 _ENDINGS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, None))
@@ -55,6 +57,7 @@ class EmbeddedPostgres:
         self._data: DataDir | None = None
         self._socket_dir: Path | None = None
         self._process: Process | None = None
+        self._keeper: Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -83,22 +86,26 @@ class EmbeddedPostgres:
         if self._process is not None:
             raise RuntimeError("the embedded PostgreSQL is already started")
         try:
-            await self._start()
+            command, data = await self._start()
         except OSError as exc:
             await self.stop()
             raise EmbeddedFailed(str(exc)) from exc
         except BaseException:
             await self.stop()
             raise
+        self._keeper = asyncio.create_task(self._keep(command, data), name="embedded PostgreSQL")
         return self.dsn
 
     async def stop(self) -> None:
         """Shut down, disconnecting the clients, and remove what is temporary; may be called at any time."""
         try:
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.gather(self._keeper, return_exceptions=True)
             if self._process is not None:
                 await _end(self._process)
         finally:
-            self._process = None
+            self._process = self._keeper = None
             if self._socket_dir is not None:
                 remove_socket_dir(self._socket_dir)
                 self._socket_dir = None
@@ -116,7 +123,7 @@ class EmbeddedPostgres:
     ) -> None:
         await self.stop()
 
-    async def _start(self) -> None:
+    async def _start(self) -> tuple[list[str | Path], DataDir]:
         binaries = find_binaries()
         major, full = version(binaries)
         data = self._data = DataDir.make(self._wanted_dir)
@@ -131,10 +138,28 @@ class EmbeddedPostgres:
         else:
             await self._initialise(data, cluster, account, binaries)
         self._socket_dir = _make_socket_dir(account)
-        process = await self._spawn(data, [*account.prefix, binaries / "postgres", *self._options(cluster)])
-        data.sign(process.pid, self._socket_dir)
+        command = [*account.prefix, binaries / "postgres", *self._options(cluster)]
+        await self._run(command, data)
+        log.info("embedded PostgreSQL %s is ready, pid %s, data in %s", full, self.pid, cluster)
+        return command, data
+
+    async def _run(self, command: list[str | Path], data: DataDir) -> None:
+        process = await self._spawn(data, command)
+        data.sign(process.pid, str(self._socket_dir))
         await self._until_ready(process, data)
-        log.info("embedded PostgreSQL %s is ready, pid %s, data in %s", full, process.pid, cluster)
+
+    async def _keep(self, command: list[str | Path], data: DataDir) -> None:
+        """Start the server again whenever it ends by itself; its clients find it under the same DSN."""
+        while self._process is not None:
+            code = await self._process.wait()
+            log.error("the embedded PostgreSQL ended with %s and is started again", code)
+            try:
+                await self._run(command, data)
+            except (OSError, EmbeddedFailed) as error:
+                log.error("it did not start: %s", str(error).splitlines()[-1])
+                await asyncio.sleep(_RESTART_INTERVAL)
+            else:
+                log.info("the embedded PostgreSQL is back, pid %s", self.pid)
 
     async def _initialise(self, data: DataDir, cluster: Path, account: Account, binaries: Path) -> None:
         """Make *cluster* under another name and rename it: it is there whole, on the disk, or not at all."""
