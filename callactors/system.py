@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 from callactors.actors import Actor, ActorRegistry
 from callactors.actors.actor import Home
+from callactors.actors.deadlines import Deadlines
 from callactors.actors.registry import RegistryLimits
 from callactors.call import Accepted, Call, Completed, Row
 from callactors.call_actor import Accept, CallActor, CallServices, Complete, Describe, Message, Wake
@@ -79,6 +80,7 @@ class CallSystem:
         self.is_draining = False
         self.failed: str | None = None
         """Why the system cannot work any more: a part of it ended that must not. Only a restart helps."""
+        self._deadlines = Deadlines(options.ack_timeout, StorageUnavailable)
         self._services: list[Task[None]] = []
         self._attempts: set[Task[None]] = set()
 
@@ -134,6 +136,7 @@ class CallSystem:
             part.close()
         await self._node.leave()
         await close_pool(self._pool)
+        self._deadlines.close()
 
     async def accept(self, call_id: str, packet: Packet) -> Accepted:
         """Store *packet* and return what was decided about it.
@@ -211,11 +214,8 @@ class CallSystem:
 
     async def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> Any:
         reply = self._registry.ask(call_id, message, reserved=reserved)
-        try:
-            async with asyncio.timeout(self.options.ack_timeout):
-                return await reply
-        except TimeoutError:
-            raise StorageUnavailable from None
+        self._deadlines.watch(reply)
+        return await reply
 
     def _wake(self, call_id: str) -> None:
         if call_id not in self._registry and not self.is_draining:

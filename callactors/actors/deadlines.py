@@ -1,0 +1,46 @@
+"""One timer for all replies that are waited for: with one timeout they expire in the order of asking."""
+
+import asyncio
+from asyncio import Future, TimerHandle
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+
+class Deadlines:
+    """Fails each watched future with *error*() if it is not done after *timeout* seconds.
+
+    A timer for each would cost more than all else about a reply.
+    """
+
+    def __init__(self, timeout: float, error: Callable[[], Exception]) -> None:
+        self._timeout = timeout
+        self._error = error
+        self._watched: deque[tuple[float, Future[Any]]] = deque()
+        self._timer: TimerHandle | None = None
+
+    def watch(self, future: "Future[Any]") -> None:
+        """Begin the time of *future*."""
+        loop = asyncio.get_running_loop()
+        watched = self._watched
+        while watched and watched[0][1].done():
+            watched.popleft()
+        watched.append((loop.time() + self._timeout, future))
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout, self._expire)
+
+    def close(self) -> None:
+        """Let all futures wait for ever."""
+        self._watched.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        watched = self._watched
+        while watched and (watched[0][1].done() or watched[0][0] <= loop.time()):
+            _, future = watched.popleft()
+            if not future.done():
+                future.set_exception(self._error())
+        self._timer = loop.call_at(watched[0][0], self._expire) if watched else None
