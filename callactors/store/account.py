@@ -63,8 +63,10 @@ def choose_account(cluster: Path) -> Account:
     changes its owner; where namespaces are refused (a container), it becomes nobody. Data of another user
     are run as that user.
     """
-    candidates = _for_root(cluster) if os.geteuid() == 0 else [Account(_DIE_WITH_PARENT), Account(())]
-    for account in candidates:
+    if os.geteuid() != 0:
+        tied = Account(_DIE_WITH_PARENT)
+        return tied if tied.can(["true"]) else Account(())
+    for account in _for_root(cluster):
         if account.can(["true"]):
             return account
     raise EmbeddedFailed(

@@ -155,7 +155,7 @@ class EmbeddedPostgres:
             log.error("the embedded PostgreSQL ended with %s and is started again", code)
             try:
                 await self._run(command, data)
-            except (OSError, EmbeddedFailed) as error:
+            except (OSError, EmbeddedFailed, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.error("it did not start: %s", str(error).splitlines()[-1])
                 await asyncio.sleep(_RESTART_INTERVAL)
             else:
