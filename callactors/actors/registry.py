@@ -229,9 +229,8 @@ class _Cell(Generic[K, M]):
             envelope.fail(ActorStopped())
 
     def leave(self) -> None:
-        if not self._is_gone:
-            self._must_leave = True
-            self._run()
+        self._must_leave = True
+        self._run()
 
     def passivate(self) -> None:
         """Let the actor leave unless it is busy once its mailbox is empty."""
@@ -251,7 +250,7 @@ class _Cell(Generic[K, M]):
             self._registry.forget(self)
 
     def _run(self) -> None:
-        if self.task is None:
+        if self.task is None and not self._is_gone:
             self.task = asyncio.create_task(self._live())
 
     async def _live(self) -> None:
