@@ -6,6 +6,7 @@ import random
 from asyncio import Task, TimerHandle
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final, assert_never
 
 from callactors.actors import Actor, Envelope
@@ -233,7 +234,7 @@ class CallActor(Actor[str, Message]):
 
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
         call, writer = self._held = claimed.call, self._new_writer(claimed)
-        self._unwritten, self._checkpoint_at = 0, _now()
+        self._unwritten, self._checkpoint_at = 0, monotonic()
         if call.facts.is_attempting:
             change = call.crash_attempt(self._services.policy, self._services.rng)
             self._submit(writer, change, Envelope(Wake()))
@@ -281,7 +282,7 @@ class CallActor(Actor[str, Message]):
     def _with_checkpoint(self, call: Call, change: Change) -> Change:
         """Add the call's row to *change* now and then, so that a claim has few packets to count."""
         self._unwritten += 1
-        now = _now()
+        now = monotonic()
         if change.row is None:
             if self._unwritten < CHECKPOINT_PACKETS and now < self._checkpoint_at + CHECKPOINT_INTERVAL:
                 return change
@@ -373,10 +374,6 @@ class _Ticket:
 
     def settle(self, verdict: Verdict) -> None:
         self._actor.on_settled(self, verdict)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _conflict(call_id: str, change: Change) -> Exception:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Self
 
 from callactors.actors import Actor, ActorRegistry
@@ -202,7 +203,7 @@ class CallSystem:
     def storage_lag(self) -> float:
         """How long the oldest change or claim has been waiting for the database, in seconds."""
         waiting = [since for since in (self._journal.oldest, self._claims.oldest) if since is not None]
-        return asyncio.get_running_loop().time() - min(waiting) if waiting else 0.0
+        return monotonic() - min(waiting) if waiting else 0.0
 
     async def ping(self) -> None:
         """Return if the database answers.

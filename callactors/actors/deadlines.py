@@ -1,9 +1,9 @@
 """One timer for all replies that are waited for: with one timeout they expire in the order of asking."""
 
-import asyncio
 from asyncio import Future, TimerHandle
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 
@@ -21,13 +21,12 @@ class Deadlines:
 
     def watch(self, future: "Future[Any]") -> None:
         """Begin the time of *future*."""
-        loop = asyncio.get_running_loop()
         watched = self._watched
         while watched and watched[0][1].done():
             watched.popleft()
-        watched.append((loop.time() + self._timeout, future))
+        watched.append((monotonic() + self._timeout, future))
         if self._timer is None:
-            self._timer = loop.call_later(self._timeout, self._expire)
+            self._timer = future.get_loop().call_later(self._timeout, self._expire)
 
     def close(self) -> None:
         """Let all futures wait for ever."""
@@ -37,10 +36,12 @@ class Deadlines:
             self._timer = None
 
     def _expire(self) -> None:
-        loop = asyncio.get_running_loop()
-        watched = self._watched
-        while watched and (watched[0][1].done() or watched[0][0] <= loop.time()):
+        watched, now = self._watched, monotonic()
+        while watched and (watched[0][1].done() or watched[0][0] <= now):
             _, future = watched.popleft()
             if not future.done():
                 future.set_exception(self._error())
-        self._timer = loop.call_at(watched[0][0], self._expire) if watched else None
+        self._timer = None
+        if watched:
+            due, future = watched[0]
+            self._timer = future.get_loop().call_later(due - now, self._expire)

@@ -6,6 +6,7 @@ from asyncio import Future, Task
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Final, Generic, TypeVar
 
 from callactors.actors.actor import Actor, Home
@@ -36,13 +37,15 @@ class RegistryLimits:
 class ActorRegistry(Generic[K, M]):
     """Owns one actor per key, made on its first message and forgotten when idle.
 
-    *make* is called with the key and the actor's home whenever an incarnation begins.
+    *make* is called with the key and the actor's home whenever an incarnation begins. The registry belongs to
+    the loop that runs when it is made.
     """
 
     def __init__(
         self, make: Callable[[K, Home[M]], Actor[K, M]], *, limits: RegistryLimits | None = None
     ) -> None:
         self.limits = limits or RegistryLimits()
+        self.loop = asyncio.get_running_loop()  # asking for it costs a system call on Python 3.11
         self._make = make
         self._cells: OrderedDict[K, _Cell[K, M]] = OrderedDict()  # the idle ones: least recently used first
         self._leaving = 0
@@ -76,7 +79,7 @@ class ActorRegistry(Generic[K, M]):
             MailboxFull: the mailbox is full and *reserved* is not set.
             Draining, Overloaded: as `tell`.
         """
-        reply: Future[Any] = asyncio.get_running_loop().create_future()
+        reply: Future[Any] = self.loop.create_future()
         self._cell(key).post(Envelope(message, reply), reserved=reserved)
         return reply
 
@@ -98,7 +101,7 @@ class ActorRegistry(Generic[K, M]):
 
     def touch(self, cell: "_Cell[K, M]") -> None:
         """Count *cell* as used now."""
-        cell.last_used = asyncio.get_running_loop().time()
+        cell.last_used = monotonic()
         self._cells.move_to_end(cell.key)
 
     def forget(self, cell: "_Cell[K, M]") -> None:
@@ -138,10 +141,9 @@ class ActorRegistry(Generic[K, M]):
         raise Overloaded("all resident actors are busy")
 
     async def _reap(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(max(self.limits.idle_timeout / 10, 0.01))
-            for cell in self._unused_since(loop.time() - self.limits.idle_timeout):
+            for cell in self._unused_since(monotonic() - self.limits.idle_timeout):
                 cell.passivate()
                 await self._wait_for_fewer_leaving(_LEAVING_AT_ONCE // 2)
 
@@ -251,7 +253,7 @@ class _Cell(Generic[K, M]):
 
     def _run(self) -> None:
         if self.task is None and not self._is_gone:
-            self.task = asyncio.create_task(self._live())
+            self.task = self._registry.loop.create_task(self._live())
 
     async def _live(self) -> None:
         """Take messages until there are none; leave if asked to."""
@@ -309,7 +311,7 @@ class _Cell(Generic[K, M]):
                 await asyncio.sleep(0)
 
     def _count_failure(self) -> int:
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         horizon = now - self._registry.limits.failure_window
         self._failures = [*(at for at in self._failures or () if at > horizon), now][-_FAILURES_COUNTED:]
         return len(self._failures)

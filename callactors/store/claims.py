@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from callactors.errors import StorageRefused, StorageUnavailable
@@ -50,18 +51,18 @@ class Claims:
         future: Future[Claimed | None] = asyncio.get_running_loop().create_future()
         self._waiting[call_id] = (creates, future)
         if self._waiting_since is None:
-            self._waiting_since = asyncio.get_running_loop().time()
+            self._waiting_since = monotonic()
         self._has_work.set()
         return await future
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest claim came that is not made, by the loop's clock."""
+        """When the oldest claim came that is not made, by the monotonic clock."""
         return self._waiting_since if self._in_flight_since is None else self._in_flight_since
 
     def admit(self, *, max_age: float) -> None:
         """Raise StorageUnavailable if the oldest claim has waited longer than *max_age* seconds."""
-        if self.oldest is not None and asyncio.get_running_loop().time() - self.oldest > max_age:
+        if self.oldest is not None and monotonic() - self.oldest > max_age:
             raise StorageUnavailable
 
     async def run(self) -> None:
@@ -70,7 +71,7 @@ class Claims:
             await self._has_work.wait()
             batch = {call_id: self._waiting.pop(call_id) for call_id in list(self._waiting)[:_BATCH]}
             self._in_flight_since = self._waiting_since
-            self._waiting_since = asyncio.get_running_loop().time() if self._waiting else None
+            self._waiting_since = monotonic() if self._waiting else None
             if not self._waiting:
                 self._has_work.clear()
             try:

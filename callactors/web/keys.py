@@ -9,5 +9,7 @@ SYSTEM = web.AppKey("callactors_system", CallSystem)
 
 def get_system(request: web.Request) -> CallSystem:
     """Return the system that serves *request*, also from within a sub-app."""
-    system: CallSystem = request.config_dict[SYSTEM]
+    system = request.app.get(SYSTEM)  # mostly there: the chain of apps is made anew for each request
+    if system is None:
+        system = request.config_dict[SYSTEM]
     return system
