@@ -78,7 +78,8 @@ $$;
 
 -- Take ownership of calls, making those that do not exist where creates says so, and return them as stored.
 -- The row lock makes this wait for a flush in flight, and each statement here sees what the one before waited for.
--- A call whose AI step belongs to a living node is returned, but not taken.
+-- A call whose AI step belongs to a living node is returned, but not taken. One that is made by another node while
+-- this runs is not returned: what is answered is what was locked.
 create function claim_1(me text, ids text[], creates boolean[], may_take_stale boolean, lease float8)
 returns table (
     call_no bigint, call_id text, is_mine boolean, epoch bigint, state text, version bigint, generation integer,
@@ -87,6 +88,8 @@ returns table (
 ) language plpgsql as $$
 #variable_conflict use_column
 declare
+    fresh bigint[];
+    locked bigint[];
     taken bigint[];
 begin
     with made as (
@@ -96,29 +99,33 @@ begin
         order by u.id collate "C"
         on conflict do nothing
         returning call_no, call_id
+    ), told as (
+        insert into call_events (call_no, version, call_id, kind, to_state, attempt, detail)
+        select m.call_no, 1, m.call_id, 'transition', 'IN_PROGRESS', 0, '{}' from made m
     )
-    insert into call_events (call_no, version, call_id, kind, to_state, attempt, detail)
-    select m.call_no, 1, m.call_id, 'transition', 'IN_PROGRESS', 0, '{}' from made m;
+    select coalesce(array_agg(m.call_no), '{}') into fresh from made m;
 
-    perform from calls c where c.call_id = any (ids) order by c.call_id for no key update;
+    select coalesce(array_agg(l.call_no), '{}') into locked from (
+        select c.call_no from calls c where c.call_id = any (ids) order by c.call_id for no key update
+    ) l;
 
     with mine as (
         update calls c set epoch = c.epoch + 1, owner = me
-        where c.call_id = any (ids) and (
+        where c.call_no = any (array(select unnest(locked) except select unnest(fresh))) and (
             c.owner is null or c.owner = me or c.state in ('IN_PROGRESS', 'COMPLETED')
             or not exists (select from nodes n where n.node = c.owner)
             or (may_take_stale and not is_alive_1(c.owner, lease))
         )
         returning c.call_no
     )
-    select coalesce(array_agg(m.call_no), '{}') into taken from mine m;
+    select fresh || coalesce(array_agg(m.call_no), '{}') into taken from mine m;
 
     return query
     select c.call_no, c.call_id, c.call_no = any (taken), c.epoch, c.state, c.version, c.generation,
         c.attempt, c.attempt_running, c.crashes, extract(epoch from c.wake_at - clock_timestamp())::float8, c.streams,
         c.packets, c.late, c.duplicates, c.end_reason, t.streams, t.sequences
     from calls c cross join lateral tail_1(c.call_no, c.streams) t
-    where c.call_id = any (ids);
+    where c.call_no = any (locked);
 end $$;
 
 -- The packets of a call that were committed after its streams were last written, in order of sequence.
@@ -135,6 +142,7 @@ language sql stable as $$
             select p.stream, p.sequence from packets p
             where p.call_no = the_call and p.stream = s.stream
                 and p.sequence between (gap->>0)::bigint and (gap->>1)::bigint
+            offset 0  -- a range of the key for each gap, never a join with the whole stream
         ) p
     ) found
 $$;
@@ -214,18 +222,21 @@ begin
     end if;
 end $$;
 
--- When the highest packet of a stream arrived, the latest of all streams.
+-- When the highest packet of a stream arrived, the latest of all streams. Here and below a subquery looks up each
+-- packet by its key; a planner that is free to join reads all of a call's packets.
 create function last_packet_at_1(the_call bigint, checkpoint jsonb) returns timestamptz language sql stable as $$
-    select max(p.received_at) from jsonb_each(checkpoint) s (stream, state)
-    join packets p on p.call_no = the_call and p.stream = s.stream and p.sequence = (s.state->>'last')::bigint
+    select max((
+        select p.received_at from packets p
+        where p.call_no = the_call and p.stream = s.stream and p.sequence = (s.state->>'last')::bigint
+    )) from jsonb_each(checkpoint) s (stream, state)
 $$;
 
 create function stored_otherwise_1(nos bigint[], streams text[], sequences bigint[], datas text[])
 returns bigint[] language sql stable as $$
     select array_agg(o.position) from unnest(nos, streams, sequences, datas)
         with ordinality o (call_no, stream, sequence, data, position)
-    where not exists (
-        select from packets p where p.call_no = o.call_no and p.stream = o.stream collate "C"
-            and p.sequence = o.sequence and p.data = o.data
-    )
+    where (
+        select p.data from packets p
+        where p.call_no = o.call_no and p.stream = o.stream collate "C" and p.sequence = o.sequence
+    ) is distinct from o.data
 $$;

@@ -62,7 +62,8 @@ class Claims:
 
     def admit(self, *, max_age: float) -> None:
         """Raise StorageUnavailable if the oldest claim has waited longer than *max_age* seconds."""
-        if self.oldest is not None and monotonic() - self.oldest > max_age:
+        oldest = self.oldest
+        if oldest is not None and monotonic() - oldest > max_age:
             raise StorageUnavailable
 
     async def run(self) -> None:

@@ -25,6 +25,8 @@ _FIRST_BACKOFF, _MAX_BACKOFF = 0.05, 0.5
 
 _SERVER_SETTINGS: Final = {
     "application_name": "callactors",
+    "default_transaction_isolation": "read committed",  # the fence needs a snapshot for each statement
+    "enable_seqscan": "off",  # every statement has its index, and plans are kept while tables grow
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
     "lock_timeout": "2s",
@@ -43,12 +45,13 @@ _LOST = (
 )
 _NOT_NOW: Final = (
     "08",
+    "25006",
     "40",
     "53",
     "55P03",
     "57",
     "58",
-)  # connection, rollback, resources, lock, operator, system
+)  # connection, standby after a failover, rollback, resources, lock, operator, system
 _NEVER: Final = ("28", "3D", "42")  # password, no such database, no privilege
 
 

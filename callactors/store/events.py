@@ -13,10 +13,11 @@ log = logging.getLogger(__name__)
 PAGE: Final = 1_000
 
 _IDENTITY: Final = "select log_id::text, system_identifier, timeline from event_log"
+# What a snapshot shows was written below its xmax. Our own xid would not do: others commit above it.
 _SERVER: Final = """
 select (select system_identifier from pg_control_system()) as system_identifier,
     (select timeline_id from pg_control_checkpoint()) as timeline,
-    exists (select from call_events where xid >= pg_current_xact_id()) as is_restored
+    exists (select from call_events where xid >= pg_snapshot_xmax(pg_current_snapshot())) as is_restored
 """
 _NEW_IDENTITY: Final = """
 insert into event_log (log_id, system_identifier, timeline) values (gen_random_uuid(), $1, $2)
@@ -92,7 +93,8 @@ async def identify(dsn: str) -> str:
     connection = await connect(dsn)
     try:
         async with connection.transaction():
-            await connection.execute("lock table event_log")
+            await connection.execute("set local statement_timeout = 0; set local lock_timeout = 0")
+            await connection.execute("lock table event_log", timeout=3600)
             known, (server,) = await connection.fetchrow(_IDENTITY), await connection.fetch(_SERVER)
             here = (server["system_identifier"], server["timeline"])
             if (

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from time import monotonic
 from typing import Final, Protocol
 
 from callactors.call import Change
@@ -107,15 +108,17 @@ class Journal:
         """
         if self.items == 0:
             return
-        oldest = self.oldest
-        if oldest is not None and asyncio.get_running_loop().time() - oldest > self.limits.max_age:
-            raise StorageUnavailable
+        horizon = monotonic() - self.limits.max_age
+        for committer in self._committers:
+            oldest = committer.oldest
+            if oldest is not None and oldest < horizon:
+                raise StorageUnavailable
         if self.items >= self.limits.items or self.size >= self.limits.size:
             raise Overloaded("too many packets wait for the database")
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest change came that is not settled, by the loop's clock."""
+        """When the oldest change came that is not settled, by the monotonic clock."""
         return min((c.oldest for c in self._committers if c.oldest is not None), default=None)
 
 
@@ -217,7 +220,8 @@ class _Committer:
     def close(self) -> None:
         self._session.close()
         for writer, tickets in self._in_flight:
-            writer.fail(tickets, Verdict.ABANDONED)
+            settled = len(tickets) - (writer.unsettled - len(writer.waiting))  # in order, so the first ones
+            writer.fail(tickets[settled:], Verdict.ABANDONED)
         for writer in self._ready:
             writer.fail([], Verdict.ABANDONED)
 
@@ -225,7 +229,7 @@ class _Committer:
         self._journal.items += 1
         self._journal.size += _size(ticket)
         if len(writer.waiting) == 1:
-            writer.since = asyncio.get_running_loop().time()
+            writer.since = monotonic()
             self._ready.append(writer)
             self.is_idle.clear()
             self._has_work.set()
@@ -238,7 +242,8 @@ class _Committer:
         while True:
             await self._has_work.wait()
             self._in_flight, self._in_flight_since = self._gather()
-            await self._commit(self._in_flight)
+            if self._in_flight:
+                await self._commit(self._in_flight)
             self._in_flight, self._in_flight_since = [], None
             if not self._ready:
                 self._has_work.clear()
@@ -249,7 +254,7 @@ class _Committer:
         limits = self._journal.limits
         parts: dict[Writer, list[Ticket]] = {}
         since = self._ready[0].since if self._ready else None
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         items = size = 0
         while self._ready and items < limits.batch and size < limits.batch_size:
             writer = self._ready.popleft()

@@ -1,10 +1,10 @@
 """Packets and completes come in."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
+from pydantic_core import to_json
 
 from callactors.call import Accepted, Completed
 from callactors.errors import UnsupportedMediaType
@@ -48,7 +48,7 @@ def _is_json(request: web.Request) -> bool:
 
 
 def _accepted_response(told: Mapping[str, Any]) -> web.Response:
-    return web.Response(body=json.dumps(told).encode(), status=202, content_type="application/json")
+    return web.Response(body=to_json(told), status=202, content_type="application/json")
 
 
 def _present_accepted(call_id: str, accepted: Accepted) -> dict[str, Any]:
