@@ -1,0 +1,148 @@
+"""The journal when much is waiting: whose turn it is, what is admitted, and what is left at the end."""
+
+import asyncio
+
+import pytest
+
+from callactors.call import Change
+from callactors.errors import Overloaded, StorageUnavailable
+from callactors.store.journal import Journal, JournalLimits, Verdict
+from tests.storage import (
+    ME,
+    PATIENCE,
+    Sql,
+    Ticket,
+    claim,
+    journal_of,
+    locked,
+    new,
+    running,
+    session,
+    stored,
+    submit,
+    unstorable,
+    until_true,
+    until_waiting,
+    verdicts,
+    writer_of,
+)
+
+STORED, ABANDONED = Verdict.STORED, Verdict.ABANDONED
+
+
+async def test_call_with_many_waiting_changes_delays_another_by_no_more_than_a_batch(
+    dsn: str, sql: Sql
+) -> None:
+    loud, quiet = await claim(sql, ME, "loud", "quiet")
+    order: list[Ticket] = []
+    async with journal_of(dsn, batch=500) as journal:
+        async with locked(dsn, "loud"):
+            many = submit(writer_of(journal, loud), *map(new, range(5_000)), order=order)
+            await until_waiting(sql)
+            [one] = submit(writer_of(journal, quiet), new(1), order=order)
+        assert set(await verdicts([*many, one])) == {STORED}
+    assert order.index(one) < 2 * 500
+    assert [ticket for ticket in order if ticket is not one] == many
+
+
+async def test_changes_of_one_call_keep_their_order_over_many_batches(dsn: str, sql: Sql) -> None:
+    claimed = await claim(sql, ME, "a", "b", "c")
+    order: list[Ticket] = []
+    async with journal_of(dsn, batch=7, share=3) as journal:
+        writers = [writer_of(journal, call) for call in claimed]
+        tickets = [submit(writer, *map(new, range(50)), order=order) for writer in writers]
+        await asyncio.gather(*(writer.drained() for writer in writers))
+        assert {ticket.verdict.result() for own in tickets for ticket in own} == {STORED}
+    for own in tickets:
+        assert [ticket for ticket in order if ticket in own] == own
+
+
+@pytest.mark.parametrize("limits", [{"items": 2}, {"size": 2_000}])
+async def test_full_journal_admits_no_more(dsn: str, sql: Sql, limits: dict[str, int]) -> None:
+    [claimed] = await claim(sql, ME, "c")
+    journal = Journal(dsn, ME, on_events=lambda: None, limits=JournalLimits(**limits))
+    journal.admit()
+    writer = writer_of(journal, claimed)
+    tickets = submit(writer, new(1, "x" * 600))
+    journal.admit()
+    tickets += submit(writer, new(2, "x" * 600))
+    with pytest.raises(Overloaded):
+        journal.admit()
+    async with running(journal):
+        await verdicts(tickets)
+        journal.admit()
+    assert (journal.items, journal.size) == (0, 0)
+
+
+async def test_journal_admits_nothing_while_its_oldest_change_waits_too_long(dsn: str, sql: Sql) -> None:
+    [claimed] = await claim(sql, ME, "c")
+    loop = asyncio.get_running_loop()
+    async with journal_of(dsn, max_age=0.05) as journal:
+        async with locked(dsn, "c"):
+            tickets = submit(writer_of(journal, claimed), new(1))
+            journal.admit()
+            late = loop.time() + 0.05
+            await until_true(lambda: loop.time() > late)
+            with pytest.raises(StorageUnavailable):
+                journal.admit()
+        await verdicts(tickets)
+        journal.admit()
+
+
+async def test_call_that_always_has_something_waiting_does_not_look_like_an_outage(
+    dsn: str, sql: Sql
+) -> None:
+    [claimed] = await claim(sql, ME, "c")
+    loop = asyncio.get_running_loop()
+    async with journal_of(dsn, batch=10) as journal:
+        writer = writer_of(journal, claimed)
+        began, sequence = loop.time(), 50
+        tickets = submit(writer, *map(new, range(sequence)))
+        while loop.time() < began + 0.5:
+            await tickets.pop(0).verdict
+            tickets += submit(writer, new(sequence))
+            sequence += 1
+        assert journal.oldest is not None
+        assert journal.oldest > began + 0.25
+        await verdicts(tickets)
+
+
+async def test_drain_returns_when_everything_is_stored(dsn: str, sql: Sql) -> None:
+    claimed = await claim(sql, ME, "a", "b")
+    async with journal_of(dsn, batch=10) as journal:
+        for call in claimed:
+            submit(writer_of(journal, call), *map(new, range(100)))
+        await journal.drain(timeout=PATIENCE)
+        assert journal.items == 0
+        assert len(await stored(sql)) == 200
+
+
+async def test_drain_gives_up_and_close_abandons_what_is_left(
+    dsn: str, sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    stuck, other = await claim(sql, ME, "stuck", "other")
+    journal = Journal(dsn, ME, on_events=lambda: None)
+    async with locked(dsn, "stuck"):
+        async with running(journal):
+            tickets = submit(writer_of(journal, stuck), new(1))
+            await until_waiting(sql)
+            tickets += submit(writer_of(journal, other), new(1))
+            await journal.drain(timeout=0)
+        assert [ticket.verdict.result() for ticket in tickets] == [ABANDONED, ABANDONED]
+    assert "stopping with 2 changes that are not stored" in caplog.text
+    assert (journal.items, journal.size) == (0, 0)
+
+
+async def test_close_abandons_only_what_was_not_settled_before(dsn: str, sql: Sql) -> None:
+    """A batch that the database refuses is committed part by part; it is closed in the middle of that."""
+    whole, bad = await claim(sql, ME, "whole", "bad")
+    journal = Journal(dsn, ME, on_events=lambda: None)
+    tickets = submit(writer_of(journal, whole), new(1))
+    tickets += submit(writer_of(journal, bad), new(1), new(2), Change(unstorable(3)))
+    async with session(dsn) as third, third.transaction():
+        await third.execute("insert into packets values ($1, 2, 1, now(), '', 'x')", bad.call_no)
+        async with running(journal):
+            assert await verdicts(tickets[:2]) == [STORED, STORED]
+            await until_waiting(sql)
+    assert [ticket.verdict.result() for ticket in tickets] == [STORED, STORED, ABANDONED, ABANDONED]
+    assert (journal.items, journal.size) == (0, 0)
