@@ -20,16 +20,13 @@ from tests.proxy import proxy_to
 from tests.storage import (
     ME,
     OTHER,
-    PATIENCE,
     WAITING,
     Sql,
     claim,
     journal_of,
     locked,
     new,
-    session,
     submit,
-    until,
     until_true,
     until_waiting,
     verdicts,
@@ -175,55 +172,6 @@ async def test_call_whose_last_packet_has_the_highest_sequence_is_loaded(sql: Sq
     call = (await claim_one(sql, ME)).call
     assert call.streams == {"": StreamSequence(MAX_SEQUENCE + 1, ((1, MAX_SEQUENCE - 1),))}
     assert call.packets == 2
-
-
-async def test_call_made_by_another_while_a_claim_looks_is_unknown_or_mine(dsn: str, sql: Sql) -> None:
-    """Never a call in progress that is not mine: it would be answered without being locked."""
-    await claim_one(sql, OTHER, "held")
-    async with session(dsn) as other, session(dsn) as mine:
-        async with locked(dsn, "held"):
-            looking = asyncio.create_task(claim(mine, ME, "held", "new", "newer", creates=False))
-            await until_waiting(sql)
-            await claim_one(other, OTHER, "new")
-            blocker = other.transaction()
-            await blocker.start()
-            await other.execute("select from calls where call_id = 'new' for no key update")
-        is_stopped = "state = 'idle' or $2 = any (pg_blocking_pids(pid)) from pg_stat_activity where pid = $1"
-        await until(sql, is_stopped, mine.get_server_pid(), other.get_server_pid())
-        await claim_one(sql, OTHER, "newer")
-        await blocker.rollback()
-        found = await looking
-    assert all(claimed.is_mine for claimed in found)
-
-
-@pytest.mark.parametrize("step", ["claim", "flush"])
-async def test_calls_are_locked_in_the_order_of_their_ids(dsn: str, sql: Sql, step: str) -> None:
-    """By claims and flushes alike, so that they cannot lock each other out; the ids decide, not the numbers."""
-    claimed = [await claim_one(sql, ME, call_id) for call_id in ("c", "b", "a")]
-    async with session(dsn) as own:
-        async with locked(dsn, "b"):
-            locking = {"claim": claim(own, ME, "c", "a", "b"), "flush": flush_all(own, claimed)}
-            chosen = asyncio.create_task(locking.pop(step))
-            locking.popitem()[1].close()
-            await until_waiting(sql)
-            free = await sql.fetch("select call_id from calls for no key update skip locked")
-            assert [row["call_id"] for row in free] == ["c"]
-        await chosen
-
-
-async def flush_all(sql: Sql, claimed: list[Claimed]) -> None:
-    await flush(sql, ME, [CallChanges(c.call_no, c.call.call_id, c.epoch, [new(1)]) for c in claimed])
-
-
-async def test_calls_are_made_in_the_order_of_their_ids(dsn: str, sql: Sql) -> None:
-    async with session(dsn) as own, session(dsn) as other:
-        async with other.transaction():
-            await claim_one(other, OTHER, "b")
-            making = asyncio.create_task(claim(own, ME, "c", "a", "b"))
-            await until_waiting(sql)
-            await sql.execute("set lock_timeout = '1s'")
-            await claim_one(sql, OTHER, "c")
-        assert all(claimed.is_mine for claimed in await making)
 
 
 async def test_claim_waits_for_a_database_that_is_away(dsn: str, sql: Sql) -> None:

@@ -21,7 +21,6 @@ from callactors.store.migrations import migrate
 from tests.proxy import Proxy, Wire, proxy_to
 from tests.storage import (
     ME,
-    PATIENCE,
     WAITING,
     Sql,
     Ticket,

@@ -57,6 +57,13 @@ async def test_file_that_fails_is_rolled_back_whole_and_those_before_it_stay(dsn
     assert await migrate(dsn, [*known, mended]) == [mended.name]
 
 
+async def test_file_and_the_record_of_it_are_one_commit(dsn: str, sql: Sql) -> None:
+    bad = migration(NEXT, f"create table bad (); alter table schema_migrations add check (number < {NEXT})")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await migrate(dsn, [*KNOWN, bad])
+    assert await sql.fetchval("select to_regclass('bad')") is None
+
+
 async def test_applied_file_with_another_content_is_refused(dsn: str, sql: Sql) -> None:
     await migrate(dsn, [*KNOWN, migration(NEXT, "create table one ()")])
     edited = [

@@ -130,6 +130,7 @@ async def test_due_calls_are_those_of_nobody_of_the_dead_and_mine(sql: Sql) -> N
     await sql.execute(
         "insert into nodes values ('alive/1', clock_timestamp()), ('stale/1', now() - interval '1 minute')"
     )
+    await sql.execute("insert into nodes values ($1, clock_timestamp())", ME)
     for owner in (None, ME, "alive/1", "stale/1", "dead/1"):
         await sql.execute(
             "insert into calls (call_id, owner, wake_at) values ($1, $2, now())", f"{owner}", owner
@@ -148,7 +149,7 @@ async def test_due_calls_are_those_of_nobody_of_the_dead_and_mine(sql: Sql) -> N
 
 
 async def test_due_calls_come_in_pages_without_a_gap(sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(due, "PAGE", 7)
+    monkeypatch.setattr(due, "PAGE", 5)
     await sql.execute(
         "insert into calls (call_id, wake_at)"
         " select 'c' || g, now() - make_interval(secs => g % 3 + 0.123457) from generate_series(1, 20) g"

@@ -1,0 +1,1 @@
+"""The whole server: a real process, real sockets, a real PostgreSQL."""

@@ -1,0 +1,40 @@
+"""`python -m tests.benchmarks [NAME...]` measures, prints tables, and with --json a line of JSON for each."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.ingest import ingest
+from tests.benchmarks.report import Benchmark, Options
+
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest}
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default all")
+    parser.add_argument("--json", action="store_true", help="print a JSON object behind each table")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a round in an arm (default 3)")
+    parser.add_argument("--rounds", type=int, default=4, help="in each arm (default 4)")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="run the server under cProfile")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - BENCHMARKS.keys():
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    if arguments.seconds <= 0 or arguments.rounds < 1:
+        parser.error("--seconds and --rounds must be positive")
+    options = Options(seconds=arguments.seconds, rounds=arguments.rounds, profile=arguments.profile)
+    for name in arguments.names or BENCHMARKS:
+        report = asyncio.run(BENCHMARKS[name](options))
+        print("\n".join(report.lines), flush=True)
+        for problem in report.problems:
+            print(f"warning: {problem}", file=sys.stderr, flush=True)
+        if arguments.json:
+            print(report.to_json(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

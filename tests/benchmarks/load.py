@@ -1,0 +1,197 @@
+"""The load: `python -m tests.benchmarks.load PLAN` sends packets as cheaply as it can and prints a Result.
+
+It knows just enough HTTP/1.1 for the servers it is meant for: keep-alive, and answers with a Content-Length.
+"""
+
+import gc
+import itertools
+import json
+import math
+import select
+import socket
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from tests.benchmarks.machine import Reading
+
+DATA = "8" * 216  # as long as 20 ms of G.711 in base64
+WARM_UP = 0.5
+_PATIENCE = 15.0
+
+# Blanks in front of the sequence keep the length of the body the same.
+_BODY = f'{{"sequence":%12d,"data":"{DATA}","timestamp":1700000000.25}}'
+_REQUEST = (
+    "POST /v1/call/stream/{call_id} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(_BODY % 0)}\r\n\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to send to the server *pid* at *port*.
+
+    With a *rate* packets are due at equal distances and their latency counts from then (an open loop);
+    without one each connection sends as soon as it has its answer. Each connection has calls of its own,
+    whose packets come in order.
+    """
+
+    port: int
+    pid: int
+    prefix: str
+    seconds: float
+    rate: float | None = None
+    connections: int = 64
+    calls: int = 200
+
+    def __post_init__(self) -> None:
+        if self.calls < self.connections:
+            raise ValueError("there must be a call for each connection")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of it: `accepted` and `others` count everything, the rest is about the measured seconds.
+
+    p50 and p99 in ms, cpu_per_202 in microseconds of the server process; busy, waiting and client_busy are
+    shares of the wall time.
+    """
+
+    accepted: int
+    others: dict[str, int]
+    rate: float
+    p50: float
+    p99: float
+    busy: float
+    waiting: float
+    cpu_per_202: float
+    client_busy: float
+
+
+class _Connection:
+    __slots__ = ("_requests", "_rest", "due", "socket")
+
+    def __init__(self, port: int, call_ids: Sequence[str]) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.due = 0.0
+        self._requests = _requests(call_ids)
+        self._rest = b""
+
+    def send(self, due: float) -> None:
+        self.due = due
+        self.socket.sendall(next(self._requests))
+
+    def receive(self) -> bytes | None:
+        """Return the status of the answer, or None if it is not whole yet."""
+        read = self.socket.recv(65_536)
+        if not read:
+            raise ConnectionError("the server has closed a connection")
+        data = self._rest + read
+        head = data.find(b"\r\n\r\n")
+        if head < 0 or len(data) < head + 4 + _content_length(data):
+            self._rest = data
+            return None
+        self._rest = b""
+        return data[9:12]
+
+
+class _Load:
+    """All connections, in one loop over epoll: asyncio's would cost more than all that is done here."""
+
+    def __init__(self, plan: Plan) -> None:
+        call_ids = [f"{plan.prefix}-{number}" for number in range(plan.calls)]
+        self._connections: dict[int, _Connection] = {}
+        self._epoll = select.epoll()
+        for number in range(plan.connections):
+            connection = _Connection(plan.port, call_ids[number :: plan.connections])
+            self._connections[connection.socket.fileno()] = connection
+            self._epoll.register(connection.socket, select.EPOLLIN)
+        self._free = deque(self._connections.values())
+        self._interval = 1 / plan.rate if plan.rate else 0.0
+        self._next_due = time.perf_counter() if plan.rate else 0.0  # 0 is always due
+        self.statuses: Counter[bytes] = Counter()
+        self.latencies: list[float] = []
+
+    def run(self, seconds: float) -> None:
+        """Send and receive for *seconds*."""
+        until = time.perf_counter() + seconds
+        while (now := time.perf_counter()) < until:
+            self._send(now)
+            self._receive(until)
+
+    def drain(self) -> None:
+        """Send nothing more, and wait for every answer."""
+        self._next_due = math.inf
+        until = time.perf_counter() + _PATIENCE
+        while len(self._free) < len(self._connections):
+            if time.perf_counter() > until:
+                raise TimeoutError("not every packet was answered")
+            self._receive(until)
+
+    def _send(self, now: float) -> None:
+        while self._free and self._next_due <= now:
+            self._free.popleft().send(self._next_due or now)
+            self._next_due += self._interval
+
+    def _receive(self, until: float) -> None:
+        wake = min(self._next_due, until) if self._free else until
+        select.select([self._epoll], [], [], max(wake - time.perf_counter(), 0))  # epoll itself counts in ms
+        for number, _ in self._epoll.poll(0):
+            connection = self._connections[number]
+            status = connection.receive()
+            if status is None:
+                continue
+            now = time.perf_counter()
+            self.statuses[status] += 1
+            self.latencies.append(now - connection.due)
+            self._free.append(connection)
+            self._send(now)
+
+
+def measure(plan: Plan) -> Result:
+    """Carry *plan* out."""
+    load = _Load(plan)
+    load.run(WARM_UP)
+    load.latencies = []
+    accepted_before, before = load.statuses[b"202"], Reading.take(plan.pid)
+    load.run(plan.seconds)
+    accepted, after = load.statuses[b"202"] - accepted_before, Reading.take(plan.pid)
+    latencies = sorted(load.latencies)
+    load.drain()
+    wall, cpu = after.at - before.at, after.cpu - before.cpu
+    return Result(
+        accepted=load.statuses[b"202"],
+        others={status.decode(): count for status, count in load.statuses.items() if status != b"202"},
+        rate=accepted / wall,
+        p50=_percentile(latencies, 0.50) * 1e3,
+        p99=_percentile(latencies, 0.99) * 1e3,
+        busy=cpu / wall,
+        waiting=(after.waiting - before.waiting) / wall,
+        cpu_per_202=cpu / max(accepted, 1) * 1e6,
+        client_busy=(after.own_cpu - before.own_cpu) / wall,
+    )
+
+
+def _requests(call_ids: Sequence[str]) -> Iterator[bytes]:
+    forms = [(_REQUEST.format(call_id=call_id) + _BODY).encode() for call_id in call_ids]
+    for sequence in itertools.count(1):
+        for form in forms:
+            yield form % sequence
+
+
+def _content_length(data: bytes) -> int:
+    at = data.index(b"Content-Length: ") + 16
+    return int(data[at : data.index(b"\r\n", at)])
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else math.nan
+
+
+if __name__ == "__main__":
+    gc.disable()  # nothing here makes cycles, and a pause would be counted as the server's
+    print(json.dumps(asdict(measure(Plan(**json.loads(sys.argv[1]))))))

@@ -1,0 +1,88 @@
+"""Servers and the load, each a process of its own."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import BinaryIO, Final, NamedTuple
+
+from tests.benchmarks.load import Plan, Result
+
+_START_TIMEOUT: Final = 30.0
+_STOP_TIMEOUT: Final = 30.0
+_LISTENS: Final = re.compile(rb"http://127\.0\.0\.1:(\d+)")
+
+
+class Server(NamedTuple):
+    """A server that listens."""
+
+    port: int
+    pid: int
+
+
+@asynccontextmanager
+async def serving(command: Sequence[str], core: int, env: Mapping[str, str]) -> AsyncIterator[Server]:
+    """Run `python *command*` on *core*, from when it prints its URL; it must end well.
+
+    Settings of the server in this process's environment are left out, *env* is added.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CALLACTORS_")}
+    with tempfile.TemporaryFile() as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=PIPE, stderr=errors, env={**inherited, **env}
+        )
+        try:
+            os.sched_setaffinity(process.pid, {core})
+            async with asyncio.timeout(_START_TIMEOUT):
+                port = await _read_port(process, errors)
+            yield Server(port, process.pid)
+        finally:
+            await _stop(process)
+        if process.returncode != 0:
+            raise RuntimeError(f"{command} ended with {process.returncode}:\n{_tail(errors)}")
+
+
+async def run_load(plan: Plan) -> Result:
+    """Carry *plan* out in a process of its own."""
+    command = (sys.executable, "-m", "tests.benchmarks.load", json.dumps(asdict(plan)))
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    try:
+        told, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise RuntimeError("the load has failed")
+    return Result(**json.loads(told))
+
+
+async def _read_port(process: Process, errors: BinaryIO) -> int:
+    if process.stdout is not None:
+        async for line in process.stdout:
+            if found := _LISTENS.search(line):
+                return int(found[1])
+    raise RuntimeError(f"the server did not start:\n{_tail(errors)}")
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _tail(errors: BinaryIO) -> str:
+    errors.seek(0)
+    return b"\n".join(errors.read().splitlines()[-20:]).decode(errors="replace")
