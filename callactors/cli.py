@@ -104,6 +104,7 @@ async def _run(settings: Settings, listener: socket.socket) -> int:
     runner = web.AppRunner(
         make_app(settings),
         access_log=None,
+        auto_decompress=False,
         keepalive_timeout=_KEEPALIVE,
         shutdown_timeout=_HANDLER_TIMEOUT,
     )
@@ -169,6 +170,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(_BACKLOG)  # without it two servers may bind to one port; clients wait until it serves
     except OSError:
         listener.close()
         raise

@@ -13,6 +13,7 @@ CallactorsError
 │   └── EmbeddedFailed
 ├── BadTransition                   a trigger that the present state does not know
 ├── InputError                      the client's input is wrong; sending it again will not help
+│   ├── BrokenBody
 │   ├── InvalidJson
 │   ├── InvalidFields
 │   ├── InvalidCallId
@@ -131,13 +132,18 @@ class InputError(CallactorsError):
     """The input is wrong; the text says how, and never repeats packet data."""
 
 
+class BrokenBody(InputError):
+    def __init__(self) -> None:
+        super().__init__("the body broke off or is not framed right; send it again")
+
+
 class InvalidJson(InputError):
     pass
 
 
 class UnsupportedMediaType(InputError):
     def __init__(self) -> None:
-        super().__init__("send Content-Type: application/json, in UTF-8")
+        super().__init__("send Content-Type: application/json, in UTF-8 and not compressed")
 
 
 class InvalidFields(InputError):

@@ -38,8 +38,8 @@ async def test_calls_are_locked_in_the_order_of_their_ids(dsn: str, sql: Sql, st
     claimed = [(await claim(sql, ME, call_id))[0] for call_id in ("c", "b", "a")]
     async with session(dsn) as own:
         async with locked(dsn, "b"):
-            claims = step == "claim"
-            work: Work = claim(own, ME, "c", "a", "b") if claims else flush_all(own, claimed)
+            is_claim = step == "claim"
+            work: Work = claim(own, ME, "c", "a", "b") if is_claim else flush_all(own, claimed)
             working = asyncio.create_task(work)
             await until_waiting(sql)
             free = await sql.fetch("select call_id from calls for no key update skip locked")

@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from callactors.call import Accepted, Completed
-from callactors.errors import UnsupportedMediaType
+from callactors.errors import BrokenBody, UnsupportedMediaType
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.keys import get_system
@@ -36,7 +36,12 @@ async def complete(request: web.Request) -> web.Response:
 
 
 async def _read_json(request: web.Request) -> bytes:
-    body = await request.read()
+    if "Content-Encoding" in request.headers:
+        raise UnsupportedMediaType
+    try:
+        body = await request.read()
+    except (ConnectionError, web.RequestPayloadError):
+        raise BrokenBody from None
     if body and request.headers.get("Content-Type") not in _JSON and not _is_json(request):
         raise UnsupportedMediaType
     return body

@@ -12,6 +12,7 @@ from aiohttp import web
 from callactors.errors import (
     ActorFailed,
     ActorStopped,
+    BrokenBody,
     CallactorsError,
     CallClosed,
     Draining,
@@ -43,6 +44,7 @@ class Problem(NamedTuple):
 
 
 PROBLEMS: Final[dict[type[CallactorsError], Problem]] = {
+    BrokenBody: Problem(400, "broken-body", "The body broke off"),
     InvalidJson: Problem(400, "invalid-json", "The body is not JSON"),
     InvalidFields: Problem(422, "validation", "Fields are wrong"),
     InvalidCallId: Problem(422, "invalid-call-id", "The call id is wrong"),

@@ -1,6 +1,5 @@
 """Servers, clients and supervisors: what a test opens is closed at its end, and logs are checked."""
 
-import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -12,9 +11,6 @@ import pytest
 import pytest_asyncio
 
 from callactors.store.embedded import EmbeddedPostgres
-
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the installed package comes first
-
 from tests.acceptance.checker import Report, check
 from tests.acceptance.client import Client
 from tests.acceptance.fixtures import Check, Connect, Serve, Watch

@@ -23,6 +23,12 @@ _KEPT_UP: Final = 0.98
 _CALLACTORS: Final = ("-m", "callactors", "serve", "--port", "0")
 _BARE: Final = ("-m", "tests.benchmarks.bare")
 
+# A packet is received at the time of its transaction.
+_STORED: Final = """
+select split_part(call_id, '-', 1) as phase, count(*) as packets, count(distinct received_at) as commits
+from packets join calls using (call_no) group by phase
+"""
+
 
 @dataclass(slots=True)
 class _Arm:
@@ -57,7 +63,8 @@ async def ingest(options: Options) -> Report:
         sync = sync_time()
         async with EmbeddedPostgres(data_dir=None) as postgres:
             ours, bare = await _measure(options, postgres.dsn, core)
-            stored, postgres_version = await _look(postgres.dsn)
+            found, postgres_version = await _look(postgres.dsn)
+    stored = sum(packets for packets, _ in found.values())
     accepted = 1 + sum(result.accepted for result in ours.results)  # one from the comparison
     problems = [*_problems(ours), *_problems(bare)]
     if stored != accepted:
@@ -70,6 +77,9 @@ async def ingest(options: Options) -> Report:
         "arms": {arm.name: _summary(arm) for arm in (ours, bare)},
         "accepted": accepted,
         "stored": stored,
+        "packets_per_commit": {
+            phase: round(packets / commits, 1) for phase, (packets, commits) in found.items()
+        },
         "sync_us": round(sync, 1),
         "options": {"rounds": options.rounds, "seconds": options.seconds, "data_bytes": len(DATA)},
         "versions": {**versions(), "postgres": postgres_version},
@@ -113,11 +123,12 @@ def _ask(server: Server) -> tuple[int, dict[str, str], Any]:
     return response.status, {name: value for name, value in response.getheaders() if name != "Date"}, told
 
 
-async def _look(dsn: str) -> tuple[int, str]:
+async def _look(dsn: str) -> tuple[dict[str, tuple[int, int]], str]:
+    """Return how many packets each phase has stored in how many commits, and PostgreSQL's version."""
     connection = await asyncpg.connect(dsn)
     try:
-        stored = await connection.fetchval("select count(*) from packets")
-        return stored, await connection.fetchval("show server_version")
+        found = {r["phase"]: (r["packets"], r["commits"]) for r in await connection.fetch(_STORED)}
+        return found, await connection.fetchval("show server_version")
     finally:
         await connection.close()
 
@@ -170,7 +181,7 @@ def _table(ours: _Arm, bare: _Arm, ratio: float, parts: dict[str, Any]) -> list[
     def line(title: str, form: str) -> str:
         return f"{title:<34}" + "".join(f"{form.format(**column):>28}" for column in columns)
 
-    options, rounds = parts["options"], parts["ratio_of_rounds"]
+    options, rounds, commits = parts["options"], parts["ratio_of_rounds"], parts["packets_per_commit"]
     return [
         f"ingest: {options['rounds']} rounds of {options['seconds']:g} s in each arm, in turn",
         f"{'':<34}{ours.name:>28}{bare.name:>28}",
@@ -183,8 +194,9 @@ def _table(ours: _Arm, bare: _Arm, ratio: float, parts: dict[str, Any]) -> list[
         line("client busy", "{client_busy:.3f}"),
         f"ratio {ratio:.3f} (rounds {min(rounds):.3f}-{max(rounds):.3f}),"
         f" by CPU per 202 {parts['ratio_by_cpu']:.3f}",
-        f"{parts['accepted']:,} packets accepted, {parts['stored']:,} stored;"
-        f" a write and fdatasync takes {parts['sync_us']:.0f} us; {os.cpu_count()} cores",
+        f"{parts['accepted']:,} packets accepted, {parts['stored']:,} stored,"
+        f" {commits['full']:g} a commit at full and {commits['half']:g} at half load",
+        f"a write and fdatasync takes {parts['sync_us']:.0f} us; {os.cpu_count()} cores",
         ", ".join(f"{name} {version}" for name, version in parts["versions"].items()),
     ]
 
