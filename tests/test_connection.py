@@ -146,14 +146,6 @@ async def test_read_that_finds_no_connection_free_is_unavailable(
     await close_pool(pool)
 
 
-async def test_fault_of_a_query_is_told_as_it_is(dsn: str) -> None:
-    pool = await open_pool(dsn, size=1)
-    with pytest.raises(asyncpg.UndefinedTableError):
-        async with reading(pool) as lent:
-            await lent.execute("select from nothing")
-    await close_pool(pool)
-
-
 async def test_pool_closes_with_a_connection_still_lent(dsn: str, sql: Sql) -> None:
     pool = await open_pool(dsn, size=2)
     lent = await pool.acquire()
@@ -163,3 +155,15 @@ async def test_pool_closes_with_a_connection_still_lent(dsn: str, sql: Sql) -> N
     with pytest.raises(StorageUnavailable):
         async with reading(pool):
             pass
+
+
+async def test_a_read_that_the_database_refuses_is_told_as_away(dsn: str) -> None:
+    pool = await open_pool(dsn, size=1)
+    for statement in ("select * from no_such_table", "select pg_sleep(0.001), 1 / 0"):
+        with pytest.raises(StorageUnavailable):
+            async with reading(pool) as lent:
+                await lent.fetch(statement)
+    with pytest.raises(KeyError):
+        async with reading(pool):
+            raise KeyError
+    await close_pool(pool)

@@ -144,14 +144,12 @@ async def reading(pool: Pool) -> AsyncIterator[Connection]:
     """Lend a connection for a read.
 
     Raises:
-        StorageUnavailable: there is none, or it broke.
+        StorageUnavailable: there is none, it broke, or the database refuses the user or the statement.
     """
     try:
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT) as connection:
             yield connection  # type: ignore[misc]  # the proxy has the connection's methods
-    except Exception as error:
-        if not is_transient(error):
-            raise
+    except (*_LOST, asyncpg.PostgresError) as error:
         log.warning("a read failed: %s", _first_line(error))
         raise StorageUnavailable from error
 

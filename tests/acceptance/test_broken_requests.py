@@ -30,17 +30,16 @@ async def exchange(server: Server, sent: bytes) -> bytes:
         writer.close()
 
 
-async def test_small_body_that_unpacks_to_a_large_one_is_refused(shared: Server, connect: Connect) -> None:
-    reply = await connect(shared).request("POST", STREAM, **as_gzip(gzip.compress(b" " * 3_000_000)))
-    assert (reply.status, reply.slug) in ((413, "body-too-large"), (415, "unsupported-media-type"))
-
-
-async def test_body_that_cannot_be_unpacked_is_a_problem(serve: Serve, connect: Connect) -> None:
+async def test_packed_body_is_refused_whatever_is_in_it(serve: Serve, connect: Connect) -> None:
     client = connect(await serve())
-    for content in (PACKET, gzip.compress(PACKET)[:-10], gzip.compress(PACKET) + b"x"):
+    for content in (
+        gzip.compress(PACKET),
+        gzip.compress(b" " * 3_000_000),
+        gzip.compress(PACKET)[:-10],
+        PACKET,
+    ):
         reply = await client.request("POST", STREAM, **as_gzip(content))
-        assert reply.status in (400, 415), reply
-        assert reply.slug in ("invalid-json", "invalid-body", "bad-request", "unsupported-media-type")
+        assert (reply.status, reply.slug) == (415, "unsupported-media-type")
 
 
 async def test_sender_that_hangs_up_in_the_middle_of_its_body_leaves_no_traceback(
