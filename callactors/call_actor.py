@@ -122,11 +122,13 @@ class CallActor(Actor[str, Message]):
             if claimed is None:
                 return
             held = self._open(claimed)
-        call, writer = held
-        try:
-            self._decide(call, writer, envelope)
-        except CallError as error:
-            self._submit(writer, Change(), envelope, error)  # a refusal too may rest on what is not committed
+        self._decide(*held, envelope)
+
+    def receive_now(self, envelope: Envelope[Message]) -> bool:
+        if self._held is None:
+            return False
+        self._decide(*self._held, envelope)
+        return True
 
     async def on_failure(self, error: Exception, failures: int) -> None:
         """Count the crash in the call's row, or end the call if it was one too many."""
@@ -246,6 +248,12 @@ class CallActor(Actor[str, Message]):
         return self._services.journal.writer(claimed.call_no, self.key, claimed.epoch)
 
     def _decide(self, call: Call, writer: Writer, envelope: Envelope[Message]) -> None:
+        try:
+            self._dispatch(call, writer, envelope)
+        except CallError as error:
+            self._submit(writer, Change(), envelope, error)  # a refusal too may rest on what is not committed
+
+    def _dispatch(self, call: Call, writer: Writer, envelope: Envelope[Message]) -> None:
         attempt_timeout = self._services.policy.attempt_timeout
         match envelope.message:
             case Accept(packet):

@@ -19,6 +19,9 @@ class Fragile(CallActor):
             raise RuntimeError("cannot bear this packet")
         await super().receive(envelope)
 
+    def receive_now(self, envelope: Envelope[Message]) -> bool:
+        return False
+
 
 async def test_an_actor_that_failed_is_restarted_from_what_is_stored(dsn: str, sql: Sql) -> None:
     async with running(dsn, actor=Fragile) as system:

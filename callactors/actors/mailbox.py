@@ -19,13 +19,15 @@ class Envelope(Generic[M]):
     Answering is safe whatever became of the asker: a reply that is done or cancelled is left alone.
     """
 
-    __slots__ = ("arrival", "message", "reply", "tries")
+    __slots__ = ("arrival", "error", "message", "reply", "tries")
 
     def __init__(self, message: M, reply: "Future[Any] | None" = None) -> None:
         self.message = message
         self.reply = reply
         self.arrival = 0
         """Which one in its mailbox it was, from 1."""
+        self.error: Exception | None = None
+        """What `receive_now` raised on it."""
         self.tries = 0
         """How often it came back undone; the actor counts."""
 
@@ -64,9 +66,13 @@ class Mailbox(Generic[M]):
         """
         if not reserved and len(self._items) >= self._limit:
             raise MailboxFull
+        self.count(envelope)
+        self._items.append(envelope)
+
+    def count(self, envelope: Envelope[M]) -> None:
+        """Give *envelope* its place in the order of arrivals, although it does not stay."""
         self._arrivals += 1
         envelope.arrival = self._arrivals
-        self._items.append(envelope)
 
     def put_back(self, envelopes: Iterable[Envelope[M]]) -> None:
         """Put *envelopes*, which were taken before, in front of all that arrived after them."""

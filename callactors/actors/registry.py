@@ -80,7 +80,9 @@ class ActorRegistry(Generic[K, M]):
             Draining, Overloaded: as `tell`.
         """
         reply: Future[Any] = self.loop.create_future()
-        self._cell(key).post(Envelope(message, reply), reserved=reserved)
+        cell, envelope = self._cell(key), Envelope(message, reply)
+        if not cell.take_now(envelope):
+            cell.post(envelope, reserved=reserved)
         return reply
 
     async def stop(self, *, timeout: float) -> None:
@@ -218,6 +220,23 @@ class _Cell(Generic[K, M]):
         self._mailbox.put(envelope, reserved=reserved)
         self._run()
 
+    def take_now(self, envelope: Envelope[M]) -> bool:
+        """Let an actor that is idle take *envelope* at once, if it can do so without waiting."""
+        actor = self._actor
+        if actor is None or self.task is not None or self.is_leaving:
+            return False
+        self._mailbox.count(envelope)
+        self._actor = None  # what it asks itself meanwhile waits in the mailbox
+        try:
+            is_taken = actor.receive_now(envelope)
+        except Exception as error:  # noqa: BLE001  # it is raised again where failures are dealt with
+            envelope.error = error
+            is_taken = False
+        self._actor = actor
+        if is_taken:
+            self._registry.touch(self)
+        return is_taken
+
     def tell(self, message: M) -> None:
         if not self._is_gone:  # else a timer or task of an incarnation that has left: what lasts is stored
             self.post(Envelope(message), reserved=True)
@@ -297,6 +316,8 @@ class _Cell(Generic[K, M]):
                 await self._actor.on_start()
             envelope = self._mailbox.take()
             try:
+                if envelope.error is not None:
+                    raise envelope.error
                 await self._actor.receive(envelope)
             except asyncio.CancelledError:
                 envelope.fail(ActorStopped())

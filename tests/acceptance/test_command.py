@@ -76,7 +76,6 @@ async def test_wrong_settings_are_told_and_end_with_2(tmp_path: Path) -> None:
     await asyncio.gather(
         refuse(tmp_path, 2, "flaky_failure_rate", flaky_failure_rate=2),
         refuse(tmp_path, 2, "0.0.0.0", "--insecure", host="0.0.0.0"),
-        refuse(tmp_path, 2, "--insecure", host="example.org"),
     )
     check_refusal(await run(tmp_path, "serve", settings={"port": "abc"}), 2, "port", "integer")
     check_refusal(await run(tmp_path, "serve", "--host", "0.0.0.0"), 2, "0.0.0.0", "--insecure")
@@ -160,14 +159,13 @@ async def wait_for_log(server: Server, text: str) -> None:
     await eventually(is_logged)
 
 
-async def test_help_and_version_are_told(tmp_path: Path) -> None:
-    words: list[list[str]] = [["--help"], ["serve", "--help"], ["--version"], []]
-    top, serve, version, nothing = await asyncio.gather(*(run(tmp_path, *some) for some in words))
-    assert (top.code, serve.code, version.code, nothing.code) == (0, 0, 0, 2)
+async def test_help_is_told(tmp_path: Path) -> None:
+    words: list[list[str]] = [["--help"], ["serve", "--help"], []]
+    top, serve, nothing = await asyncio.gather(*(run(tmp_path, *some) for some in words))
+    assert (top.code, serve.code, nothing.code) == (0, 0, 2)
     assert "serve" in top.out
     for flag in ("--host", "--port", "--data-dir", "--ephemeral", "--insecure", "DATABASE_URL"):
         assert flag in serve.out
-    assert version.out.startswith("callactors ")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines are for curl")

@@ -56,18 +56,6 @@ async def test_call_in_progress_goes_on_after_a_crash(
     await check_calls(client)
 
 
-async def test_call_in_its_grace_ends_after_a_crash(
-    serve: Serve, connect: Connect, check_calls: Check
-) -> None:
-    server = await serve(grace=2)
-    client = connect(server)
-    await client.send("c", 1)
-    assert (await client.complete("c")).body["state"] == "COMPLETED"
-    await server.restart()
-    await wait_for_state(client, "c", "ARCHIVED")
-    await check_calls(client)
-
-
 async def test_attempt_that_ran_in_a_crash_counts_and_the_next_one_follows(
     serve: Serve, connect: Connect, check_calls: Check, sql: Sql
 ) -> None:
