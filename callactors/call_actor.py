@@ -21,10 +21,10 @@ from callactors.errors import (
     Unavailable,
     UnknownCall,
 )
-from callactors.packets import CompleteRequest, Packet
+from callactors.messages import Accept, AttemptEnded, Complete, Describe, Message, Wake
 from callactors.processors.attempt import run_attempt
 from callactors.processors.contract import CallRecord, Processor
-from callactors.retry import Done, Outcome, Retry, RetryPolicy
+from callactors.retry import Done, Retry, RetryPolicy
 from callactors.states import CallState
 from callactors.store.claims import Claims
 from callactors.store.journal import Journal, Verdict, Writer
@@ -36,42 +36,6 @@ MAX_TRIES: Final = 3  # how often a message may meet another owner before it is 
 MAX_FAILURES: Final = 3  # how often an actor may fail within the registry's window before its call is ended
 CHECKPOINT_PACKETS: Final = 1_000
 CHECKPOINT_INTERVAL: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """A packet has come; the reply is an Accepted."""
-
-    packet: Packet
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The call is over; the reply is a Completed."""
-
-    request: CompleteRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Describe:
-    """The reply is the call's Row when all before is committed; None if the call is not this server's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """Something may be due: the end of the grace, the next attempt, the count of one that crashed."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
-    """An attempt of the AI step has ended."""
-
-    generation: int
-    attempt: int
-    outcome: Outcome
-
-
-Message = Accept | Complete | Describe | Wake | AttemptEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,11 @@ from callactors.actors.actor import Home
 from callactors.actors.deadlines import Deadlines
 from callactors.actors.registry import RegistryLimits
 from callactors.call import Accepted, Call, Completed, Row
-from callactors.call_actor import Accept, CallActor, CallServices, Complete, Describe, Message, Wake
+from callactors.call_actor import CallActor, CallServices
 from callactors.errors import Draining, StorageUnavailable, Unavailable, UnknownCall
 from callactors.feed import Feed, FeedEvent
 from callactors.hub import Hub
+from callactors.messages import Accept, Complete, Describe, Message, Wake
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.retry import RetryPolicy

@@ -3,8 +3,9 @@
 import pytest
 
 from callactors.actors import Envelope
-from callactors.call_actor import MAX_FAILURES, Accept, CallActor, Message
+from callactors.call_actor import MAX_FAILURES, CallActor
 from callactors.errors import ActorFailed, CallClosed
+from callactors.messages import Accept, Message
 from callactors.processors.contract import CallRecord
 from callactors.retry import Done, Outcome
 from tests.scenes import COMPLETE, Sql, events, packet, running, until_state

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -81,28 +81,22 @@ class Client:
 
     async def deliver(self, call_id: str, sequence: int, *, stream: str = "", at: float = 1.0) -> Reply:
         """Send one packet until it is acknowledged."""
+        return await self._until_202(lambda: self.send(call_id, sequence, stream=stream, at=at))
+
+    async def finish(self, call_id: str, **body: Any) -> Reply:
+        """Complete a call until that is acknowledged."""
+        return await self._until_202(lambda: self.complete(call_id, **body))
+
+    async def _until_202(self, attempt: Callable[[], Awaitable[Reply]]) -> Reply:
         async with asyncio.timeout(_PATIENCE):
             while True:
                 try:
-                    reply = await self.send(call_id, sequence, stream=stream, at=at)
+                    reply = await attempt()
                 except NO_ANSWER:
                     reply = None
                 if reply is not None and reply.status == 202:
                     return reply
                 assert reply is None or reply.status in (429, 503), reply
-                await asyncio.sleep(_PAUSE)
-
-    async def finish(self, call_id: str, **body: Any) -> Reply:
-        """Complete a call until that is acknowledged."""
-        async with asyncio.timeout(_PATIENCE):
-            while True:
-                try:
-                    reply = await self.complete(call_id, **body)
-                except NO_ANSWER:
-                    reply = None
-                if reply is not None and reply.status == 202:
-                    return reply
-                assert reply is None or reply.status == 503, reply
                 await asyncio.sleep(_PAUSE)
 
     async def _post(self, path: str, **options: Any) -> Reply:
