@@ -92,7 +92,8 @@ async def _serve(settings: Settings) -> int:
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:
-        text = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another --port"
+        other = "--host" if isinstance(error, socket.gaierror) else "--port"
+        text = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another {other}"
         return _refuse(text, 1)
     with listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})

@@ -18,7 +18,7 @@ class Settings(BaseSettings):
     """All settings of a server; times in seconds."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CALLACTORS_", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="CALLACTORS_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
     )
 
     database_url: str | None = Field(

@@ -1,6 +1,7 @@
 """The yardstick: an aiohttp handler that validates a packet and answers as the server does, unstored."""
 
 import asyncio
+import gc
 import signal
 import socket
 
@@ -35,6 +36,9 @@ async def _serve() -> None:
     app.add_routes([web.post("/v1/call/stream/{call_id}", stream)])
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0)
     await runner.setup()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)  # as the server does
     with socket.create_server(("127.0.0.1", 0)) as listener:
         await web.SockSite(runner, listener, backlog=1024).start()
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
