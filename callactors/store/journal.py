@@ -175,12 +175,12 @@ class Writer:
             is_conflict = bool(conflicts) and (self.call_no, position) in conflicts
             self._settle(ticket, Verdict.CONFLICT if is_conflict else Verdict.STORED)
 
-    def fail(self, tickets: Sequence[Ticket], verdict: Verdict, then: Verdict | None = None) -> None:
-        """Settle *tickets*, which were taken, with *verdict*, and what waits behind them with *then*."""
-        self._failed = then or verdict
+    def fail(self, tickets: Sequence[Ticket], verdict: Verdict) -> None:
+        """Settle *tickets*, which were taken, and what waits behind them with *verdict*; take no more."""
+        self._failed = verdict
         waiting, self.waiting = self.waiting, []
         self.settle(tickets, verdict)
-        self.settle(waiting, self._failed)
+        self.settle(waiting, verdict)
 
     def _settle(self, ticket: Ticket, verdict: Verdict) -> None:
         self.unsettled -= 1
