@@ -14,7 +14,7 @@ from callactors.retry import RetryPolicy
 from callactors.settings import Settings
 from callactors.store.embedded import EmbeddedPostgres
 from callactors.system import CallSystem, SystemOptions
-from callactors.web.problems import problem_middleware
+from callactors.web.problems import no_route
 from callactors.web.setup import routes, setup
 
 _MAX_BODY: Final = 1024 * 1024
@@ -27,9 +27,9 @@ def create_app() -> web.Application:
 
 def make_app(settings: Settings) -> web.Application:
     """Return the application; without a database URL it starts and stops a PostgreSQL of its own."""
-    app = web.Application(client_max_size=_MAX_BODY, middlewares=[problem_middleware])
+    app = web.Application(client_max_size=_MAX_BODY)
     setup(app, _system(settings))
-    app.add_routes(routes())
+    app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
     return app
 
 

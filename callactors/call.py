@@ -153,12 +153,12 @@ class Call:
         is_late = sequence < stream.next or self.facts.state is not CallState.IN_PROGRESS
         expected = stream.next or 1
         gap = (expected, sequence - 1) if sequence > expected else None
-        is_first = name not in self.streams
+        is_first = stream is _NEW_STREAM
         self.streams[name] = after
         self.packets += 1
         self.late += is_late
         accepted = Accepted(name, sequence, False, is_late, gap, self.packets, after.gaps)
-        return Change(packet, row=self.row() if is_first else None), accepted
+        return Change(packet, False, self.row() if is_first else None), accepted
 
     def complete(
         self, request: CompleteRequest, *, grace: float, attempt_timeout: float
@@ -251,7 +251,7 @@ class Call:
     def _extend(self, stream: StreamSequence, packet: Packet) -> StreamSequence:
         if not self.facts.state.takes_packets:
             raise CallClosed(self.call_id, self.facts.state)
-        if packet.stream not in self.streams and len(self.streams) >= MAX_STREAMS:
+        if stream is _NEW_STREAM and len(self.streams) >= MAX_STREAMS:
             raise TooManyStreams(self.call_id, MAX_STREAMS)
         after = stream.add(packet.sequence)
         if len(after.missing) > MAX_GAPS and len(after.gaps) > MAX_GAPS:

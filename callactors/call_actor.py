@@ -273,12 +273,14 @@ class CallActor(Actor[str, Message]):
             ticket.envelope.fail(answer)
         else:
             ticket.envelope.answer(answer)
-        if isinstance(answer, Accepted):
+        if isinstance(answer, Accepted) and (answer.is_late or answer.is_duplicate or answer.gap):
             _warn(self.key, answer)
+        if not change.events:
+            return
         for event in change.events:
             if event.kind is EventKind.TRANSITION:
                 log.info("call %s: %s -> %s", self.key, event.from_state, event.to_state)
-        if change.events and change.row is not None and self._holds(ticket.writer):
+        if change.row is not None and self._holds(ticket.writer):
             self._act(change.row)
 
     def _act(self, row: Row) -> None:
@@ -333,7 +335,7 @@ class CallActor(Actor[str, Message]):
 class _Ticket:
     """A change in the journal, and what is told to whom once it is stored."""
 
-    __slots__ = ("_actor", "answer", "change", "envelope", "writer")
+    __slots__ = ("_actor", "answer", "change", "envelope", "size", "writer")
 
     def __init__(
         self, actor: CallActor, writer: Writer, change: Change, envelope: Envelope[Message], answer: object
@@ -343,6 +345,7 @@ class _Ticket:
         self.change = change
         self.envelope = envelope
         self.answer = answer
+        self.size = 0
 
     def settle(self, verdict: Verdict) -> None:
         self._actor.on_settled(self, verdict)

@@ -2,8 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_GAPS: Final = 100
 
@@ -11,8 +10,7 @@ Range = tuple[int, int]
 """First and last missing sequence, both inclusive."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamSequence:
+class StreamSequence(NamedTuple):
     """Which sequences of a stream have been received: all below `next` but the `missing` ranges.
 
     The first sequence expected is 1. A 0 is taken too, so it stands in `missing` until it comes, but is

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from asyncio import Task
+from asyncio import Future, Task
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -214,10 +214,10 @@ class CallSystem:
         """
         await calls.ping(self._pool)
 
-    async def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> Any:
+    def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
         reply = self._registry.ask(call_id, message, reserved=reserved)
         self._deadlines.watch(reply)
-        return await reply
+        return reply
 
     def _wake(self, call_id: str) -> None:
         if call_id not in self._registry and not self.is_draining:

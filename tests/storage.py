@@ -27,6 +27,7 @@ class Ticket:
 
     def __init__(self, change: Change, order: list["Ticket"] | None = None) -> None:
         self.change = change
+        self.size = 0
         self.verdict: Future[Verdict] = asyncio.get_running_loop().create_future()
         self._order = order
 

@@ -11,18 +11,22 @@ from aiohttp import ClientWebSocketResponse, WSCloseCode, WSMsgType, web
 from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors.errors import CallactorsError, CallError, InputError, Unavailable
+from callactors.store.connection import reading
+from callactors.store.events import Cursor, Position
 from callactors.system import CallSystem
-from callactors.web.problems import PROBLEMS, problem_middleware
+from callactors.web.keys import SYSTEM
+from callactors.web.problems import PROBLEMS, no_route
 from callactors.web.setup import routes, setup
 from tests.scenes import OPTIONS, done
+from tests.storage import Sql
 
 SENT = {"sequence": 1, "data": "x", "timestamp": 1}
 
 
 def make_app(dsn: str) -> web.Application:
-    app = web.Application(middlewares=[problem_middleware])
+    app = web.Application()
     setup(app, CallSystem(dsn, done, OPTIONS))
-    app.add_routes(routes())
+    app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
     return app
 
 
@@ -134,6 +138,23 @@ async def test_a_cursor_of_another_log_is_told_as_a_gap(dsn: str, aiohttp_client
         await client.post("/v1/call/stream/c", json=SENT)
         (event,) = await receive(ws, 1)
         assert event["state"] == "IN_PROGRESS"
+
+
+async def test_an_event_that_a_client_has_seen_elsewhere_is_not_told_again(
+    dsn: str, sql: Sql, aiohttp_client: AiohttpClient
+) -> None:
+    client = await aiohttp_client(make_app(dsn))
+    system = client.app[SYSTEM]
+    async with sql.transaction():
+        await sql.execute("select pg_current_xact_id()")  # from here on this server's feed stands still
+        await client.post("/v1/call/stream/c", json=SENT)
+        async with reading(system._pool) as other:
+            [(xid, event_id)] = await other.fetch("select xid::text::int8, event_id from call_events")
+        seen = Cursor(system.feed.cursor.log_id, Position(xid, event_id))
+        ws = await client.ws_connect("/ws/supervisor", params={"since": str(seen)})
+    await client.post("/v1/call/stream/d", json=SENT)
+    (event,) = await receive(ws, 1)
+    assert event["call_id"] == "d"
 
 
 async def test_supervisors_are_closed_when_the_server_drains(dsn: str, aiohttp_client: AiohttpClient) -> None:

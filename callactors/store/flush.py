@@ -4,8 +4,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from asyncpg import Record
-
 from callactors.call import Change, Row
 from callactors.packets import Packet
 from callactors.store.connection import Connection
@@ -28,24 +26,28 @@ class Flushed(NamedTuple):
 
     fenced: frozenset[int]
     conflicts: frozenset[tuple[int, int]]
+    wrote_events: bool
 
 
-_CLEAN: Final = Flushed(frozenset(), frozenset())
+_Origin = tuple[int, int, Packet]
+"""A packet, and the call and the position of the change that brought it."""
 
 
 async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]) -> Flushed:
     """Commit *calls* in one round trip; running it again with the same content changes nothing."""
-    packets, repeats = _Packets(), _Packets()
+    packets: list[_Origin] = []
+    repeats: list[_Origin] = []
     rows: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
     for call in calls:
         row: Row | None = None
-        for position, change in enumerate(call.changes):
-            if change.packet is not None:
-                (repeats if change.is_repeat else packets).add(call.call_no, position, change.packet)
-            if change.row is not None:
-                row = change.row.over(row)
-            events.extend(write_event(call.call_no, call.call_id, event) for event in change.events)
+        for position, (packet, is_repeat, its_row, its_events) in enumerate(call.changes):
+            if packet is not None:
+                (repeats if is_repeat else packets).append((call.call_no, position, packet))
+            if its_row is not None:
+                row = its_row.over(row)
+            if its_events:
+                events += [write_event(call.call_no, call.call_id, event) for event in its_events]
         if row is not None:
             rows.append(write_row(call.call_no, row))
     found = await connection.fetchrow(
@@ -53,46 +55,21 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
         owner,
         [call.call_no for call in calls],
         [call.epoch for call in calls],
-        packets.nos,
-        packets.streams,
-        packets.sequences,
-        packets.timestamps,
-        packets.datas,
-        repeats.nos,
-        repeats.streams,
-        repeats.sequences,
-        repeats.datas,
+        [call_no for call_no, _, _ in packets],
+        [packet.stream for _, _, packet in packets],
+        [packet.sequence for _, _, packet in packets],
+        [packet.timestamp for _, _, packet in packets],
+        [packet.data for _, _, packet in packets],
+        [call_no for call_no, _, _ in repeats],
+        [packet.stream for _, _, packet in repeats],
+        [packet.sequence for _, _, packet in repeats],
+        [packet.data for _, _, packet in repeats],
         json.dumps(rows) if rows else None,
         json.dumps(events) if events else None,
     )
-    return _read(found, packets, repeats) if found else _CLEAN
-
-
-class _Packets:
-    """Packets as columns, and where each came from."""
-
-    def __init__(self) -> None:
-        self.nos: list[int] = []
-        self.streams: list[str] = []
-        self.sequences: list[int] = []
-        self.timestamps: list[float] = []
-        self.datas: list[str] = []
-        self.origins: list[tuple[int, int]] = []
-
-    def add(self, call_no: int, position: int, packet: Packet) -> None:
-        self.nos.append(call_no)
-        self.streams.append(packet.stream)
-        self.sequences.append(packet.sequence)
-        self.timestamps.append(packet.timestamp)
-        self.datas.append(packet.data)
-        self.origins.append((call_no, position))
-
-
-def _read(found: Record, packets: _Packets, repeats: _Packets) -> Flushed:
-    fenced, conflicts, repeated = found["fenced"], found["conflicts"], found["repeat_conflicts"]
-    if not (fenced or conflicts or repeated):
-        return _CLEAN
-    origins = [packets.origins[i - 1] for i in conflicts or ()] + [
-        repeats.origins[i - 1] for i in repeated or ()
-    ]
-    return Flushed(frozenset(fenced or ()), frozenset(origins))
+    if found is None:
+        raise RuntimeError("flush_1 answers with one row")
+    guilty = [packets[i - 1] for i in found["conflicts"] or ()]
+    guilty += [repeats[i - 1] for i in found["repeat_conflicts"] or ()]
+    conflicts = frozenset((call_no, position) for call_no, position, _ in guilty)
+    return Flushed(frozenset(found["fenced"] or ()), conflicts, bool(events))

@@ -32,7 +32,9 @@ class Verdict(Enum):
 
 
 class Ticket(Protocol):
-    """A change on its way to the disk."""
+    """A change on its way to the disk. The journal keeps its `size` in bytes here."""
+
+    size: int
 
     @property
     def change(self) -> Change: ...
@@ -167,13 +169,22 @@ class Writer:
             await self._drained
 
     def settle(self, tickets: Sequence[Ticket], verdict: Verdict) -> None:
+        self.unsettled -= len(tickets)
+        self._committer.remove(tickets)
         for ticket in tickets:
-            self._settle(ticket, verdict)
+            ticket.settle(verdict)
+        if not self.unsettled and self._drained is not None:
+            if not self._drained.done():
+                self._drained.set_result(None)
+            self._drained = None
 
     def settle_stored(self, tickets: Sequence[Ticket], conflicts: frozenset[tuple[int, int]]) -> None:
+        if not conflicts:
+            self.settle(tickets, Verdict.STORED)
+            return
         for position, ticket in enumerate(tickets):
-            is_conflict = bool(conflicts) and (self.call_no, position) in conflicts
-            self._settle(ticket, Verdict.CONFLICT if is_conflict else Verdict.STORED)
+            is_conflict = (self.call_no, position) in conflicts
+            self.settle([ticket], Verdict.CONFLICT if is_conflict else Verdict.STORED)
 
     def fail(self, tickets: Sequence[Ticket], verdict: Verdict) -> None:
         """Settle *tickets*, which were taken, and what waits behind them with *verdict*; take no more."""
@@ -181,15 +192,6 @@ class Writer:
         waiting, self.waiting = self.waiting, []
         self.settle(tickets, verdict)
         self.settle(waiting, verdict)
-
-    def _settle(self, ticket: Ticket, verdict: Verdict) -> None:
-        self.unsettled -= 1
-        self._committer.remove(ticket)
-        ticket.settle(verdict)
-        if not self.unsettled and self._drained is not None:
-            if not self._drained.done():
-                self._drained.set_result(None)
-            self._drained = None
 
 
 _Part = tuple[Writer, list[Ticket]]
@@ -226,17 +228,20 @@ class _Committer:
             writer.fail([], Verdict.ABANDONED)
 
     def add(self, writer: Writer, ticket: Ticket) -> None:
+        packet = ticket.change.packet
+        ticket.size = _OVERHEAD if packet is None else _OVERHEAD + len(packet.data)
         self._journal.items += 1
-        self._journal.size += _size(ticket)
+        self._journal.size += ticket.size
         if len(writer.waiting) == 1:
             writer.since = monotonic()
+            if not self._ready:
+                self.is_idle.clear()
+                self._has_work.set()
             self._ready.append(writer)
-            self.is_idle.clear()
-            self._has_work.set()
 
-    def remove(self, ticket: Ticket) -> None:
-        self._journal.items -= 1
-        self._journal.size -= _size(ticket)
+    def remove(self, tickets: Sequence[Ticket]) -> None:
+        self._journal.items -= len(tickets)
+        self._journal.size -= sum([ticket.size for ticket in tickets])
 
     async def run(self) -> None:
         while True:
@@ -245,6 +250,7 @@ class _Committer:
             if self._in_flight:
                 await self._commit(self._in_flight)
             self._in_flight, self._in_flight_since = [], None
+            await asyncio.sleep(0)  # a batch costs more than a packet: let in what has arrived meanwhile
             if not self._ready:
                 self._has_work.clear()
                 self.is_idle.set()
@@ -264,7 +270,7 @@ class _Committer:
             del writer.waiting[: len(share)]
             parts.setdefault(writer, []).extend(share)
             items += len(share)
-            size += sum(map(_size, share))
+            size += sum([ticket.size for ticket in share])
             if writer.waiting:
                 writer.since = now  # a busy writer is not a late one
                 self._ready.append(writer)
@@ -308,18 +314,11 @@ class _Committer:
         return await self._session.run(lambda connection: flush(connection, self._owner, calls))
 
     def _settle(self, parts: list[_Part], flushed: Flushed, behind: Sequence[Ticket] = ()) -> None:
-        has_events = False
         for writer, tickets in parts:
             if writer.call_no in flushed.fenced:
                 log.info("call %s: fenced, another owner has it", writer.call_id)
                 writer.fail([*tickets, *behind], Verdict.FENCED)
             else:
-                has_events = has_events or any(ticket.change.events for ticket in tickets)
                 writer.settle_stored(tickets, flushed.conflicts)
-        if has_events:
+        if flushed.wrote_events:
             self._on_events()
-
-
-def _size(ticket: Ticket) -> int:
-    packet = ticket.change.packet
-    return _OVERHEAD + len(packet.data) if packet is not None else _OVERHEAD

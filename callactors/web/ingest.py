@@ -1,10 +1,9 @@
 """Packets and completes come in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
-from pydantic_core import to_json
 
 from callactors.call import Accepted, Completed
 from callactors.errors import BrokenBody, UnsupportedMediaType
@@ -12,27 +11,28 @@ from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.keys import get_system
 from callactors.web.problems import answering
+from callactors.web.replies import accepted_response
 
 _TOLD_GAPS: Final = 10
 _JSON: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})
 
 
 @answering
-async def stream(request: web.Request) -> web.Response:
+async def stream(request: web.Request) -> web.StreamResponse:
     """Store one packet; 202 after its commit."""
     call_id = check_call_id(request.match_info["call_id"])
     packet = read_packet(await _read_json(request))
     accepted = await get_system(request).accept(call_id, packet)
-    return _accepted_response(_present_accepted(call_id, accepted))
+    return accepted_response(request, _present_accepted(call_id, accepted))
 
 
 @answering
-async def complete(request: web.Request) -> web.Response:
+async def complete(request: web.Request) -> web.StreamResponse:
     """End a call; 202 also for every repetition."""
     call_id = check_call_id(request.match_info["call_id"])
     body = read_complete(await _read_json(request))
     completed = await get_system(request).complete(call_id, body)
-    return _accepted_response(_present_completed(call_id, completed))
+    return accepted_response(request, _present_completed(call_id, completed))
 
 
 async def _read_json(request: web.Request) -> bytes:
@@ -50,10 +50,6 @@ async def _read_json(request: web.Request) -> bytes:
 def _is_json(request: web.Request) -> bool:
     charset = (request.charset or "utf-8").lower()
     return request.content_type == "application/json" and charset in ("utf-8", "utf8", "us-ascii")
-
-
-def _accepted_response(told: Mapping[str, Any]) -> web.Response:
-    return web.Response(body=to_json(told), status=202, content_type="application/json")
 
 
 def _present_accepted(call_id: str, accepted: Accepted) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Plan:
     prefix: str
     seconds: float
     rate: float | None = None
-    connections: int = 64
+    connections: int = 128
     calls: int = 200
 
     def __post_init__(self) -> None:
