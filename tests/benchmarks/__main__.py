@@ -20,13 +20,19 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON object behind each table")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a round in an arm (default 3)")
     parser.add_argument("--rounds", type=int, default=4, help="in each arm (default 4)")
+    parser.add_argument("--long", action="store_true", help="measure at the sizes the figures are stated for")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="run the server under cProfile")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - BENCHMARKS.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     if arguments.seconds <= 0 or arguments.rounds < 1:
         parser.error("--seconds and --rounds must be positive")
-    options = Options(seconds=arguments.seconds, rounds=arguments.rounds, profile=arguments.profile)
+    options = Options(
+        seconds=arguments.seconds,
+        rounds=arguments.rounds,
+        profile=arguments.profile,
+        is_long=arguments.long,
+    )
     for name in arguments.names or BENCHMARKS:
         report = asyncio.run(BENCHMARKS[name](options))
         print("\n".join(report.lines), flush=True)

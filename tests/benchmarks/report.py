@@ -9,11 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How long to measure: *rounds* of *seconds* in each arm. *profile* takes the server's cProfile data."""
+    """How long to measure: *rounds* of *seconds* in each arm. *profile* takes the server's cProfile data.
+
+    *is_long* asks for the sizes that the figures are stated for; the short form shows the same in a minute.
+    """
 
     seconds: float
     rounds: int
     profile: Path | None = None
+    is_long: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
