@@ -21,7 +21,8 @@ from callactors.errors import (
     Unavailable,
     UnknownCall,
 )
-from callactors.messages import Accept, AttemptEnded, Complete, Describe, Message, Wake
+from callactors.messages import Accept, AcceptMany, AttemptEnded, Complete, Describe, Message, Wake
+from callactors.packets import Packet
 from callactors.processors.attempt import run_attempt
 from callactors.processors.contract import CallRecord, Processor
 from callactors.retry import Done, Retry, RetryPolicy
@@ -164,7 +165,8 @@ class CallActor(Actor[str, Message]):
         """Claim the call, or deal with *envelope* without it and return None."""
         message = envelope.message
         try:
-            claimed = await self._services.claims.claim(self.key, creates=isinstance(message, Accept))
+            creates = isinstance(message, Accept | AcceptMany)
+            claimed = await self._services.claims.claim(self.key, creates=creates)
             if claimed is not None and claimed.is_mine:
                 return claimed
             if claimed is None:
@@ -186,10 +188,15 @@ class CallActor(Actor[str, Message]):
         """Answer from the row of a call whose AI step another server runs: it takes nothing new."""
         match envelope.message:
             case Accept(packet):
-                _, accepted = call.accept(packet)
-                if await self._services.read_data(self.key, packet.stream, packet.sequence) != packet.data:
-                    raise SequenceConflict(self.key, packet.stream, packet.sequence)
-                envelope.answer(accepted)
+                envelope.answer(await self._compare(call, packet))
+            case AcceptMany(packets):
+                outcomes: list[Accepted | CallError] = []
+                for packet in packets:
+                    try:
+                        outcomes.append(await self._compare(call, packet))
+                    except CallError as error:
+                        outcomes.append(error)
+                envelope.answer(outcomes)
             case Complete(request):
                 _, completed = call.complete(request, grace=0, attempt_timeout=0)
                 envelope.answer(completed)
@@ -197,6 +204,13 @@ class CallActor(Actor[str, Message]):
                 envelope.answer(None)
             case Wake() | AttemptEnded():
                 pass
+
+    async def _compare(self, call: Call, packet: Packet) -> Accepted:
+        """Answer to a repeat; a new packet is refused."""
+        _, accepted = call.accept(packet)
+        if await self._services.read_data(self.key, packet.stream, packet.sequence) != packet.data:
+            raise SequenceConflict(self.key, packet.stream, packet.sequence)
+        return accepted
 
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
         call, writer = self._held = claimed.call, self._new_writer(claimed)
@@ -223,6 +237,12 @@ class CallActor(Actor[str, Message]):
             case Accept(packet):
                 change, accepted = call.accept(packet)
                 self._submit(writer, self._with_checkpoint(call, change), envelope, accepted)
+            case AcceptMany(packets):
+                outcomes = _Outcomes(envelope, len(packets))
+                for index, packet in enumerate(packets):
+                    part = Envelope[Message](Accept(packet), _Outcome(outcomes, index))
+                    part.arrival = envelope.arrival
+                    self._decide(call, writer, part)
             case Complete(request):
                 grace = self._services.grace
                 change, completed = call.complete(request, grace=grace, attempt_timeout=attempt_timeout)
@@ -349,6 +369,42 @@ class _Ticket:
 
     def settle(self, verdict: Verdict) -> None:
         self._actor.on_settled(self, verdict)
+
+
+class _Outcomes:
+    """What became of packets that came together; the envelope is answered when the last one is known."""
+
+    __slots__ = ("_envelope", "_known", "_unknown")
+
+    def __init__(self, envelope: Envelope[Message], wanted: int) -> None:
+        self._envelope = envelope
+        self._known: list[Accepted | Exception | None] = [None] * wanted
+        self._unknown = wanted
+
+    def put(self, index: int, outcome: Accepted | Exception) -> None:
+        self._known[index] = outcome
+        self._unknown -= 1
+        if not self._unknown:
+            self._envelope.answer(self._known)
+
+
+class _Outcome:
+    """The place of one packet's outcome; to its envelope it is the reply."""
+
+    __slots__ = ("_index", "_outcomes")
+
+    def __init__(self, outcomes: _Outcomes, index: int) -> None:
+        self._outcomes = outcomes
+        self._index = index
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, accepted: Accepted) -> None:
+        self._outcomes.put(self._index, accepted)
+
+    def set_exception(self, error: Exception) -> None:
+        self._outcomes.put(self._index, error)
 
 
 def _conflict(call_id: str, change: Change) -> Exception:

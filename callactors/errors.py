@@ -17,6 +17,7 @@ CallactorsError
 │   ├── InvalidJson
 │   ├── InvalidFields
 │   ├── InvalidCallId
+│   ├── LineTooLong
 │   └── UnsupportedMediaType
 ├── CallError                       right input, but not for this call as it is now
 │   ├── UnknownCall
@@ -143,7 +144,15 @@ class InvalidJson(InputError):
 
 class UnsupportedMediaType(InputError):
     def __init__(self) -> None:
-        super().__init__("send Content-Type: application/json, in UTF-8 and not compressed")
+        super().__init__(
+            "send Content-Type: application/json, or application/x-ndjson for many packets,"
+            " in UTF-8 and not compressed"
+        )
+
+
+class LineTooLong(InputError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a line has more than {limit} bytes; end each packet with a newline")
 
 
 class InvalidFields(InputError):

@@ -1,5 +1,6 @@
 """What lies in a call's mailbox: small frozen types, a closed set."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from callactors.packets import CompleteRequest, Packet
@@ -11,6 +12,13 @@ class Accept:
     """A packet has come; the reply is an Accepted."""
 
     packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptMany:
+    """Packets have come together; the reply is a list with an Accepted or an exception for each, in order."""
+
+    packets: Sequence[Packet]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +47,4 @@ class AttemptEnded:
     outcome: Outcome
 
 
-Message = Accept | Complete | Describe | Wake | AttemptEnded
+Message = Accept | AcceptMany | Complete | Describe | Wake | AttemptEnded

@@ -96,7 +96,7 @@ class CompleteRequest(_WireModel):
 _Model = TypeVar("_Model", Packet, CompleteRequest)
 
 
-def read_packet(body: bytes) -> Packet:
+def read_packet(body: bytes | str) -> Packet:
     """Return the packet in *body*, a JSON object in UTF-8.
 
     Raises:
@@ -106,7 +106,7 @@ def read_packet(body: bytes) -> Packet:
     return _read(Packet, body)
 
 
-def read_complete(body: bytes) -> CompleteRequest:
+def read_complete(body: bytes | str) -> CompleteRequest:
     """Return the request in *body*; an empty body is a request with every default.
 
     Raises:
@@ -128,7 +128,7 @@ def check_call_id(call_id: str) -> str:
     return call_id
 
 
-def _read(model: type[_Model], body: bytes) -> _Model:
+def _read(model: type[_Model], body: bytes | str) -> _Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

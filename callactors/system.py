@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future, Task
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +16,10 @@ from callactors.actors.deadlines import Deadlines
 from callactors.actors.registry import RegistryLimits
 from callactors.call import Accepted, Call, Completed, Row
 from callactors.call_actor import CallActor, CallServices
-from callactors.errors import Draining, StorageUnavailable, Unavailable, UnknownCall
+from callactors.errors import CallError, Draining, StorageUnavailable, Unavailable, UnknownCall
 from callactors.feed import Feed, FeedEvent
 from callactors.hub import Hub
-from callactors.messages import Accept, Complete, Describe, Message, Wake
+from callactors.messages import Accept, AcceptMany, Complete, Describe, Message, Wake
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.retry import RetryPolicy
@@ -140,18 +140,31 @@ class CallSystem:
         await close_pool(self._pool)
         self._deadlines.close()
 
-    async def accept(self, call_id: str, packet: Packet) -> Accepted:
-        """Store *packet* and return what was decided about it.
+    def accept(self, call_id: str, packet: Packet) -> "Future[Accepted]":
+        """Store *packet*; the future tells what was decided about it.
 
         Raises:
             CallError: the call does not take it.
             Unavailable: whether it was stored is not known; send it again.
         """
         self.admit()
-        accepted: Accepted = await self._ask(call_id, Accept(packet))
-        return accepted
+        return self._ask(call_id, Accept(packet))
 
-    async def complete(self, call_id: str, request: CompleteRequest) -> Completed:
+    def accept_many(
+        self, call_id: str, packets: Sequence[Packet]
+    ) -> "Future[list[Accepted | CallError | Unavailable]]":
+        """Store *packets*, which take one place in the mailbox; the future tells what became of each.
+
+        Raises:
+            Unavailable: whether they were stored is not known; send them again.
+            ValueError: there are none.
+        """
+        if not packets:
+            raise ValueError("no packets")
+        self.admit()
+        return self._ask(call_id, AcceptMany(packets))
+
+    def complete(self, call_id: str, request: CompleteRequest) -> "Future[Completed]":
         """End a call; repeating it changes nothing.
 
         Raises:
@@ -159,8 +172,7 @@ class CallSystem:
             Unavailable: whether it was stored is not known; send it again.
         """
         self.admit()
-        completed: Completed = await self._ask(call_id, Complete(request), reserved=True)
-        return completed
+        return self._ask(call_id, Complete(request), reserved=True)
 
     async def read(self, call_id: str) -> StoredCall:
         """Return a call as it is committed.

@@ -240,7 +240,7 @@ async def test_an_orderly_stop_gives_the_running_attempt_back(dsn: str, sql: Sql
 
 async def test_an_asker_that_goes_away_harms_nobody(dsn: str, sql: Sql) -> None:
     async with running(dsn) as system:
-        tasks = [asyncio.create_task(system.accept("c", packet(n))) for n in range(1, 11)]
+        tasks = [system.accept("c", packet(n)) for n in range(1, 11)]
         await asyncio.sleep(0)
         for task in tasks[::2]:
             task.cancel()

@@ -1,16 +1,25 @@
 """What waits for an actor."""
 
-from asyncio import Future
 from bisect import insort
 from collections.abc import Iterable
 from operator import attrgetter
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from callactors.errors import MailboxFull
 
 M = TypeVar("M")
 
 _ARRIVAL: Final = attrgetter("arrival")
+
+
+class Reply(Protocol):
+    """Where a reply goes: what an asyncio Future has of it."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: Any, /) -> None: ...
+
+    def set_exception(self, exception: Exception, /) -> None: ...
 
 
 class Envelope(Generic[M]):
@@ -21,7 +30,7 @@ class Envelope(Generic[M]):
 
     __slots__ = ("arrival", "error", "message", "reply", "tries")
 
-    def __init__(self, message: M, reply: "Future[Any] | None" = None) -> None:
+    def __init__(self, message: M, reply: Reply | None = None) -> None:
         self.message = message
         self.reply = reply
         self.arrival = 0

@@ -10,20 +10,35 @@ from callactors.errors import BrokenBody, UnsupportedMediaType
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.keys import get_system
-from callactors.web.problems import answering
+from callactors.web.lines import LineFailed, LineIngest
+from callactors.web.problems import answering, problem_of
 from callactors.web.replies import accepted_response
 
+_NDJSON: Final = "application/x-ndjson"
 _TOLD_GAPS: Final = 10
 _JSON: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})
 
 
 @answering
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Store one packet; 202 after its commit."""
+    """Store one packet, or each line of a stream of them; 202 after the commit."""
     call_id = check_call_id(request.match_info["call_id"])
+    if request.headers.get("Content-Type") not in _JSON and request.content_type == _NDJSON:
+        return await _stream_lines(request, call_id)
     packet = read_packet(await _read_json(request))
     accepted = await get_system(request).accept(call_id, packet)
     return accepted_response(request, _present_accepted(call_id, accepted))
+
+
+async def _stream_lines(request: web.Request, call_id: str) -> web.StreamResponse:
+    if "Content-Encoding" in request.headers or not _is_utf8(request):
+        raise UnsupportedMediaType
+    ingest = LineIngest(get_system(request), call_id)
+    try:
+        await ingest.run(request.content)
+    except LineFailed as failed:
+        return problem_of(request, failed.error, line=failed.line, stored=failed.line - 1)
+    return accepted_response(request, _present_lines(call_id, ingest))
 
 
 @answering
@@ -32,7 +47,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
     call_id = check_call_id(request.match_info["call_id"])
     body = read_complete(await _read_json(request))
     completed = await get_system(request).complete(call_id, body)
-    return accepted_response(request, _present_completed(call_id, completed))
+    return accepted_response(request, present_completed(call_id, completed))
 
 
 async def _read_json(request: web.Request) -> bytes:
@@ -48,8 +63,11 @@ async def _read_json(request: web.Request) -> bytes:
 
 
 def _is_json(request: web.Request) -> bool:
-    charset = (request.charset or "utf-8").lower()
-    return request.content_type == "application/json" and charset in ("utf-8", "utf8", "us-ascii")
+    return request.content_type == "application/json" and _is_utf8(request)
+
+
+def _is_utf8(request: web.Request) -> bool:
+    return (request.charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
 
 
 def _present_accepted(call_id: str, accepted: Accepted) -> dict[str, Any]:
@@ -67,7 +85,21 @@ def _present_accepted(call_id: str, accepted: Accepted) -> dict[str, Any]:
     }
 
 
-def _present_completed(call_id: str, completed: Completed) -> dict[str, Any]:
+def _present_lines(call_id: str, ingest: LineIngest) -> dict[str, Any]:
+    return {
+        "status": "accepted",
+        "call_id": call_id,
+        "packets": ingest.packets,
+        "duplicates": ingest.duplicates,
+        "late": ingest.late,
+        "total_received": ingest.total_received,
+        "missing_sequences": {name: gaps[:_TOLD_GAPS] for name, gaps in ingest.gaps.items() if gaps},
+        "missing_count": sum(map(_count, ingest.gaps.values())),
+    }
+
+
+def present_completed(call_id: str, completed: Completed) -> dict[str, Any]:
+    """Return the answer to a complete."""
     return {
         "status": "already_completed" if completed.was_completed else "accepted",
         "call_id": call_id,

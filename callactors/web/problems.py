@@ -20,6 +20,7 @@ from callactors.errors import (
     InvalidCallId,
     InvalidFields,
     InvalidJson,
+    LineTooLong,
     MailboxFull,
     Overloaded,
     SequenceConflict,
@@ -47,6 +48,7 @@ PROBLEMS: Final[dict[type[CallactorsError], Problem]] = {
     BrokenBody: Problem(400, "broken-body", "The body broke off"),
     InvalidJson: Problem(400, "invalid-json", "The body is not JSON"),
     InvalidFields: Problem(422, "validation", "Fields are wrong"),
+    LineTooLong: Problem(413, "body-too-large", "A line is too long"),
     InvalidCallId: Problem(422, "invalid-call-id", "The call id is wrong"),
     UnsupportedMediaType: Problem(415, "unsupported-media-type", "Send JSON"),
     UnknownCall: Problem(404, "unknown-call", "No such call"),
@@ -101,37 +103,41 @@ async def no_route(request: web.Request) -> web.StreamResponse:
     return _of_http(request, error)
 
 
-def problem_of(request: web.Request, error: CallactorsError) -> web.Response:
-    """Return the answer to *error*, one of PROBLEMS."""
-    problem = PROBLEMS[type(error)]
-    extra: dict[str, Any] = {}
-    if isinstance(error, InvalidFields):
-        found = error.errors
-        extra["errors"] = [{"pointer": e.pointer, "code": e.code, "detail": e.detail} for e in found]
-    response = _respond(request, problem, str(error), extra)
+def problem_of(request: web.Request, error: CallactorsError, **extra: Any) -> web.Response:
+    """Return the answer to *error*, one of PROBLEMS, with *extra* members."""
+    response = _respond(request, {**describe(error), **extra})
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     return response
+
+
+def describe(error: CallactorsError) -> dict[str, Any]:
+    """Return *error*, one of PROBLEMS, as problem details."""
+    told = _describe(PROBLEMS[type(error)], str(error))
+    if isinstance(error, InvalidFields):
+        told["errors"] = [{"pointer": e.pointer, "code": e.code, "detail": e.detail} for e in error.errors]
+    return told
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error
     slug = _OF_STATUS.get(error.status, error.reason.lower().replace(" ", "-"))
-    response = _respond(request, Problem(error.status, slug, error.reason), error.reason, {})
+    response = _respond(request, _describe(Problem(error.status, slug, error.reason), error.reason))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
 
 
-def _respond(request: web.Request, problem: Problem, detail: str, extra: dict[str, Any]) -> web.Response:
-    body = {
+def _describe(problem: Problem, detail: str) -> dict[str, Any]:
+    return {
         "type": f"/problems/{problem.slug}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
-        "instance": request.path[:200],
-        **extra,
     }
-    content = json.dumps(body).encode()
-    return web.Response(body=content, status=problem.status, content_type="application/problem+json")
+
+
+def _respond(request: web.Request, told: dict[str, Any]) -> web.Response:
+    content = json.dumps({**told, "instance": request.path[:200]}).encode()
+    return web.Response(body=content, status=told["status"], content_type="application/problem+json")

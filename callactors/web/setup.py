@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from aiohttp import web
 
 from callactors.system import CallSystem
-from callactors.web import calls, health, ingest, supervisor
+from callactors.web import calls, health, ingest, ingest_socket, supervisor
 from callactors.web.keys import SYSTEM
 
 
@@ -29,6 +29,7 @@ def routes() -> list[web.RouteDef]:
     """Return the routes of the API."""
     return [
         web.post("/v1/call/stream/{call_id}", ingest.stream),
+        web.get("/v1/call/stream/{call_id}", ingest_socket.stream_socket, allow_head=False),
         web.post("/v1/call/complete/{call_id}", ingest.complete),
         web.get("/v1/call/{call_id}", calls.call),
         web.get("/ws/supervisor", supervisor.supervisor),

@@ -1,0 +1,215 @@
+"""Ingest over a WebSocket: each text frame is a packet, and acks say how many frames are answered."""
+
+import asyncio
+import json
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from callactors.call import Completed
+from callactors.errors import CallactorsError, CallError, FieldError, InputError, InvalidFields, Unavailable
+from callactors.packets import CompleteRequest, Packet, check_call_id, read_complete, read_packet
+from callactors.system import CallSystem
+from callactors.web.ingest import present_completed
+from callactors.web.keys import get_system
+from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
+from callactors.web.problems import answering, describe
+
+_MAX_FRAME: Final = 1024 * 1024
+_HEARTBEAT: Final = 20.0
+_SEND_TIMEOUT: Final = 10.0
+_CLOSE_TIMEOUT: Final = 1.0
+_TOPIC: Final = "ingest sockets"  # nothing is published: subscribers hear of the shutdown
+
+
+class _Sent(NamedTuple):
+    """Frames on their way, the characters in their data, and where their answer comes."""
+
+    frames: int
+    size: int
+    reply: "Future[Any] | CallactorsError"
+
+
+@answering
+async def stream_socket(request: web.Request) -> web.WebSocketResponse:
+    """Store the packet in each text frame."""
+    call_id = check_call_id(request.match_info["call_id"])
+    system = get_system(request)
+    system.check_not_draining()
+    ws = web.WebSocketResponse(
+        heartbeat=_HEARTBEAT, timeout=_CLOSE_TIMEOUT, compress=False, max_msg_size=_MAX_FRAME
+    )
+    if not ws.can_prepare(request):
+        raise web.HTTPUpgradeRequired
+    await ws.prepare(request)
+    ingest = _SocketIngest(system, call_id, request, ws)
+    subscription = system.hub.subscribe(_TOPIC, on_end=lambda _: ingest.end())
+    answers = asyncio.create_task(ingest.answer())
+    try:
+        await ingest.read()
+    finally:
+        subscription.close()
+        answers.cancel()
+        await asyncio.gather(answers, return_exceptions=True)
+        ingest.give_up()
+    return ws
+
+
+class _SocketIngest:
+    """One connection: `read` takes frames while few are unanswered, `answer` tells what became of them."""
+
+    def __init__(
+        self, system: CallSystem, call_id: str, request: web.Request, ws: web.WebSocketResponse
+    ) -> None:
+        self._system = system
+        self._call_id = call_id
+        self._request = request
+        self._ws = ws
+        self._loop = asyncio.get_running_loop()
+        self._together: list[Packet] = []  # of the last frames: asked about with those that come with them
+        self._sent: deque[_Sent] = deque()
+        self._frames = 0
+        self._answered = 0
+        self._size = 0
+        self._is_ending = False
+        self._has_news = asyncio.Event()
+        self._has_room = asyncio.Event()
+
+    def end(self) -> None:
+        """Answer what has come, then close: the server is shutting down."""
+        self._is_ending = True
+        self._has_news.set()
+        self._loop.call_later(_CLOSE_TIMEOUT, self._abort)
+
+    def give_up(self) -> None:
+        """Wait for no answer; what is on its way may still be stored."""
+        for sent in self._sent:
+            if isinstance(sent.reply, Future):
+                sent.reply.cancel()
+
+    async def read(self) -> None:
+        """Take frames until the connection ends."""
+        async for message in self._ws:
+            if message.type is not WSMsgType.TEXT:
+                await self._ws.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"send text frames")
+                return
+            self._take(message.data)
+            while self._frames - self._answered >= WINDOW or self._size >= WINDOW_SIZE:
+                self._has_room.clear()
+                await self._has_room.wait()
+
+    async def answer(self) -> None:
+        """Send acks, and before them what was refused, until the server shuts down."""
+        try:
+            while self._sent or not self._is_ending:
+                if self._sent:
+                    await self._tell(await self._settle())
+                else:
+                    self._has_news.clear()
+                    await self._has_news.wait()
+            await self._ws.close(code=WSCloseCode.SERVICE_RESTART, message=b"the server is shutting down")
+        except TimeoutError:
+            self._abort()
+        except ConnectionError:
+            pass  # `read` ends too
+
+    def _take(self, text: str) -> None:
+        self._frames += 1
+        try:
+            read = _read(text)
+        except InputError as error:
+            self._ask_together()
+            self._send(1, 0, error)
+            return
+        if isinstance(read, CompleteRequest):
+            self._ask_together()
+            self._ask(1, 0, lambda: self._system.complete(self._call_id, read))
+            return
+        self._size += len(read.data)
+        self._together.append(read)
+        if len(self._together) == 1:
+            self._loop.call_soon(self._ask_together)  # the frames that are here already are read first
+        elif len(self._together) == TOGETHER:
+            self._ask_together()
+
+    def _ask_together(self) -> None:
+        if packets := self._together:
+            self._together = []
+            size = sum([len(packet.data) for packet in packets])
+            self._ask(len(packets), size, lambda: self._system.accept_many(self._call_id, packets))
+
+    def _ask(self, frames: int, size: int, ask: "Callable[[], Future[Any]]") -> None:
+        try:
+            self._send(frames, size, ask())
+        except Unavailable as error:
+            self._send(frames, size, error)
+
+    def _send(self, frames: int, size: int, reply: "Future[Any] | CallactorsError") -> None:
+        self._sent.append(_Sent(frames, size, reply))
+        self._has_news.set()
+
+    async def _settle(self) -> list[dict[str, Any]]:
+        """Wait for the oldest answer, take those that are there too, and return what is to be told."""
+        told: list[dict[str, Any]] = []
+        while True:
+            sent = self._sent[0]
+            for outcome in await _outcomes(sent):
+                self._answered += 1
+                if isinstance(outcome, CallactorsError):
+                    told.append({"type": "refused", "frame": self._answered, "problem": describe(outcome)})
+                elif isinstance(outcome, Completed):
+                    presented = present_completed(self._call_id, outcome)
+                    told.append({"type": "completed", "frame": self._answered, **presented})
+            self._size -= sent.size
+            self._sent.popleft()
+            self._has_room.set()
+            if not (self._sent and _is_known(self._sent[0])):
+                return [*told, {"type": "ack", "frames": self._answered}]
+
+    async def _tell(self, told: Sequence[dict[str, Any]]) -> None:
+        async with asyncio.timeout(_SEND_TIMEOUT):
+            for frame in told:
+                await self._ws.send_str(json.dumps(frame))
+
+    def _abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+def _is_known(sent: _Sent) -> bool:
+    return isinstance(sent.reply, CallactorsError) or sent.reply.done()
+
+
+async def _outcomes(sent: _Sent) -> Sequence[object]:
+    if isinstance(sent.reply, CallactorsError):
+        return [sent.reply] * sent.frames
+    try:
+        answer = await sent.reply
+    except (CallError, Unavailable) as error:
+        return [error] * sent.frames
+    return answer if isinstance(answer, list) else [answer]
+
+
+def _read(text: str) -> Packet | CompleteRequest:
+    """Return the packet in *text*, or the request in a frame with type "complete"."""
+    try:
+        return read_packet(text)
+    except InvalidFields:
+        fields = _fields(text)
+        if "type" not in fields:
+            raise
+    if fields.pop("type") != "complete":
+        error = FieldError("/type", "unknown_type", 'send a packet, or a frame with the type "complete"')
+        raise InvalidFields([error])
+    return read_complete(json.dumps(fields))
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(text)
+    except ValueError:  # a number with thousands of digits
+        return {}
+    return fields if isinstance(fields, dict) else {}

@@ -1,0 +1,177 @@
+"""NDJSON: a packet a line, as many as the sender likes, read no faster than they are stored."""
+
+from asyncio import Future
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple
+
+from aiohttp import StreamReader, web
+
+from callactors.call import Accepted
+from callactors.errors import (
+    BrokenBody,
+    CallactorsError,
+    CallError,
+    InputError,
+    LineTooLong,
+    MailboxFull,
+    Overloaded,
+    Unavailable,
+)
+from callactors.packets import Packet, read_packet
+from callactors.sequence import Range
+from callactors.system import CallSystem
+
+MAX_LINE: Final = 1024 * 1024
+TOGETHER: Final = 64  # packets that share a message to the call's actor
+WINDOW: Final = 1_024  # packets of one sender that may be unanswered
+WINDOW_SIZE: Final = 2 * 1024 * 1024  # and characters of their data
+
+Line = tuple[int, bytes]
+"""Its number in the body, from 1, and what stands in it."""
+
+
+class LineFailed(Exception):
+    """What ended a body: all lines before *line* are surely stored."""
+
+    def __init__(self, line: int, error: CallactorsError) -> None:
+        super().__init__(line, error)
+        self.line = line
+        self.error = error
+
+
+class _Sent(NamedTuple):
+    """Packets on their way, the lines they stood in, and the reply."""
+
+    numbers: Sequence[int]
+    size: int
+    reply: "Future[list[Accepted | CallError | Unavailable]]"
+
+
+class LineIngest:
+    """Stores the packets of one body, in order, and counts what became of them."""
+
+    def __init__(self, system: CallSystem, call_id: str) -> None:
+        self._system = system
+        self._call_id = call_id
+        self._sent: deque[_Sent] = deque()
+        self._unanswered = 0
+        self._size = 0
+        self.packets = 0
+        self.duplicates = 0
+        self.late = 0
+        self.total_received = 0
+        self.gaps: dict[str, Sequence[Range]] = {}
+
+    async def run(self, body: StreamReader) -> None:
+        """Store what stands in *body*.
+
+        Raises:
+            LineFailed: a line is wrong or was not taken, or the body broke off.
+        """
+        try:
+            async for lines in read_lines(body):
+                for start in range(0, len(lines), TOGETHER):
+                    await self._send(lines[start : start + TOGETHER])
+            await self._settle(0, 0)
+        except LineFailed as failed:
+            await self._settle(0, 0)  # what an earlier line brings counts
+            raise failed from None
+        finally:
+            self._give_up()
+
+    async def _send(self, lines: Sequence[Line]) -> None:
+        """Send the packets in *lines*; if one is wrong, those before it."""
+        packets, numbers, failed = _read(lines)
+        if packets:
+            size = sum([len(packet.data) for packet in packets])
+            await self._settle(WINDOW - len(packets), WINDOW_SIZE - size)
+            reply = await self._ask(packets, numbers)
+            self._sent.append(_Sent(numbers, size, reply))
+            self._unanswered += len(packets)
+            self._size += size
+        if failed is not None:
+            raise failed
+
+    async def _ask(
+        self, packets: Sequence[Packet], numbers: Sequence[int]
+    ) -> "Future[list[Accepted | CallError | Unavailable]]":
+        while True:
+            try:
+                return self._system.accept_many(self._call_id, packets)
+            except (MailboxFull, Overloaded) as error:
+                if not self._sent:
+                    raise LineFailed(numbers[0], error) from None
+            except Unavailable as error:
+                raise LineFailed(numbers[0], error) from None
+            await self._settle_first()
+
+    async def _settle(self, unanswered: int, size: int) -> None:
+        """Take answers until at most so many packets, of at most that size, are on their way."""
+        while self._sent and (
+            self._unanswered > unanswered or self._size > size or self._sent[0].reply.done()
+        ):
+            await self._settle_first()
+
+    async def _settle_first(self) -> None:
+        sent = self._sent.popleft()
+        self._unanswered -= len(sent.numbers)
+        self._size -= sent.size
+        try:
+            outcomes = await sent.reply
+        except (CallError, Unavailable) as error:
+            self._give_up()
+            raise LineFailed(sent.numbers[0], error) from None
+        for number, outcome in zip(sent.numbers, outcomes, strict=True):
+            if not isinstance(outcome, Accepted):
+                self._give_up()
+                raise LineFailed(number, outcome)
+            self.packets += 1
+            self.duplicates += outcome.is_duplicate
+            self.late += outcome.is_late
+            self.total_received = outcome.total_received
+            self.gaps[outcome.stream] = outcome.gaps
+
+    def _give_up(self) -> None:
+        """Wait for nothing more; what is on its way may still be stored."""
+        while self._sent:
+            self._sent.pop().reply.cancel()
+
+
+async def read_lines(body: StreamReader) -> AsyncIterator[Sequence[Line]]:
+    """Yield the lines of *body* that are not blank, as many at a time as have come.
+
+    Raises:
+        LineFailed: a line is too long, or the body broke off.
+    """
+    number = 0
+    begun: list[bytes] = []  # of a line whose end has not come
+    length = 0
+    try:
+        async for chunk in body.iter_any():
+            first, *rest = chunk.split(b"\n")
+            begun.append(first)
+            length += len(first)
+            if rest and length <= MAX_LINE:
+                whole = [b"".join(begun), *rest[:-1]]
+                yield [(n, line) for n, line in enumerate(whole, number + 1) if line and not line.isspace()]
+                number += len(whole)
+                begun, length = [rest[-1]], len(rest[-1])
+            if length > MAX_LINE:
+                raise LineFailed(number + 1, LineTooLong(MAX_LINE))
+    except (ConnectionError, web.RequestPayloadError):
+        raise LineFailed(number + 1, BrokenBody()) from None
+    if last := b"".join(begun).strip():
+        yield [(number + 1, last)]
+
+
+def _read(lines: Sequence[Line]) -> tuple[Sequence[Packet], Sequence[int], LineFailed | None]:
+    packets: list[Packet] = []
+    numbers: list[int] = []
+    for number, line in lines:
+        try:
+            packets.append(read_packet(line))
+        except InputError as error:
+            return packets, numbers, LineFailed(number, error)
+        numbers.append(number)
+    return packets, numbers, None
