@@ -136,7 +136,7 @@ async def test_a_body_is_read_no_faster_than_it_is_stored(client: Client, sql: S
             yield line(sequence, "x" * 1_000)
             sent = sequence
 
-    system = client.app[SYSTEM]  # type: ignore[union-attr]
+    system = client.app[SYSTEM]
     async with locked(dsn, "c"):
         posting = asyncio.create_task(post(client, body()))
         before = -1
@@ -164,6 +164,7 @@ async def test_a_database_that_goes_away_ends_the_body_with_what_is_surely_store
         status, told = await post(client, body())
         assert (status, told["type"]) == (503, "/problems/storage-unavailable")
         assert told["stored"] == told["line"] - 1 == 500
+        await proxy.listen()
         await client.close()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from pydantic_core import from_json
 
 from callactors.call import Completed
 from callactors.errors import CallactorsError, CallError, FieldError, InputError, InvalidFields, Unavailable
@@ -208,8 +209,5 @@ def _read(text: str) -> Packet | CompleteRequest:
 
 
 def _fields(text: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(text)
-    except ValueError:  # a number with thousands of digits
-        return {}
+    fields = from_json(text)
     return fields if isinstance(fields, dict) else {}
