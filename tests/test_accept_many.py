@@ -13,6 +13,7 @@ from callactors.errors import (
     CallClosed,
     Fenced,
     SequenceConflict,
+    SequenceWindow,
     StorageRefused,
 )
 from callactors.messages import AcceptMany, Message
@@ -34,7 +35,22 @@ async def test_each_packet_has_its_own_outcome(dsn: str, sql: Sql) -> None:
         first = await system.accept_many("c", [packet(n) for n in range(1, 101)])
         assert kinds(first) == [Accepted] * 100
         far = [packet(n) for n in range(200, 400, 2)]
-        sent = [packet(n) for n in range(1, 62)]
+        sent = [packet(1), packet(2, "other"), packet(102), *far, packet(103)]
+        told = await system.accept_many("c", sent)
+    assert kinds(told) == [Accepted, SequenceConflict, *[Accepted] * 100, SequenceWindow, Accepted]
+    assert [isinstance(o, Accepted) and o.is_duplicate for o in told[:3]] == [True, False, False]
+    assert await sql.fetchval(_COUNT) == 100 + 101
+
+
+async def test_no_packets_are_refused(dsn: str) -> None:
+    async with running(dsn) as system:
+        with pytest.raises(ValueError, match="no packets"):
+            system.accept_many("c", [])
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+async def test_a_refused_packet_takes_no_other_with_it(dsn: str, sql: Sql, is_loaded: bool) -> None:
+    sent = [packet(n) for n in range(1, 62)]
     sent[2], sent[59] = unstorable(3), unstorable(60)
     async with running(dsn) as system:
         if is_loaded:
@@ -46,6 +62,19 @@ async def test_each_packet_has_its_own_outcome(dsn: str, sql: Sql) -> None:
         again = await system.accept_many("c", [packet(3), packet(60)])
         assert [isinstance(o, Accepted) and not o.is_duplicate for o in again] == [True, True]
     assert await sql.fetchval(_COUNT) == 61 + is_loaded
+
+
+async def test_packets_that_come_back_keep_their_place(dsn: str) -> None:
+    async with running(dsn) as system:
+        await system.accept("c", packet(1))
+        refused = system.accept("c", unstorable(100))
+        single = system.accept("c", packet(2))
+        together = system.accept_many("c", [packet(3), packet(4)])
+        with pytest.raises(StorageRefused):
+            await refused
+        assert not (await single).is_late
+        told = await together
+        assert [isinstance(o, Accepted) and o.gap is None for o in told] == [True, True]
 
 
 async def test_packets_whose_owner_was_fenced_are_decided_again(dsn: str, sql: Sql) -> None:
