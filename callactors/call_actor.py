@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from asyncio import Task, TimerHandle
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, assert_never
@@ -30,6 +30,7 @@ from callactors.states import CallState
 from callactors.store.claims import Claims
 from callactors.store.journal import Journal, Verdict, Writer
 from callactors.store.rows import Claimed
+from callactors.tickets import CallTicket, Outcomes, PartTicket
 
 log = logging.getLogger(__name__)
 
@@ -126,24 +127,23 @@ class CallActor(Actor[str, Message]):
         self._submit(writer, call.release(), Envelope(Wake()))
         await writer.drained()
 
-    def on_settled(self, ticket: "_Ticket", verdict: Verdict) -> None:
+    def on_settled(self, ticket: CallTicket, verdict: Verdict) -> None:
         """Take the journal's verdict on a change of this actor."""
-        envelope = ticket.envelope
         match verdict:
             case Verdict.STORED:
                 self._on_stored(ticket)
                 return
             case Verdict.CONFLICT:
-                envelope.fail(_conflict(self.key, ticket.change))
+                ticket.tell(_conflict(self.key, ticket.change))
                 return
             case Verdict.FENCED:
-                self._try_again(envelope)
+                self._try_again(ticket.envelope())
             case Verdict.REFUSED:
-                envelope.fail(StorageRefused("see the server's log"))
+                ticket.tell(StorageRefused("see the server's log"))
             case Verdict.RETURNED:
-                self.home.put_back([envelope])
+                self.home.put_back([ticket.envelope()])
             case Verdict.ABANDONED:
-                envelope.fail(StorageUnavailable())
+                ticket.tell(StorageUnavailable())
             case _:
                 assert_never(verdict)
         if self._holds(ticket.writer):
@@ -238,11 +238,7 @@ class CallActor(Actor[str, Message]):
                 change, accepted = call.accept(packet)
                 self._submit(writer, self._with_checkpoint(call, change), envelope, accepted)
             case AcceptMany(packets):
-                outcomes = _Outcomes(envelope, len(packets))
-                for index, packet in enumerate(packets):
-                    part = Envelope[Message](Accept(packet), _Outcome(outcomes, index))
-                    part.arrival = envelope.arrival
-                    self._decide(call, writer, part)
+                self._accept_many(call, writer, envelope, packets)
             case Complete(request):
                 grace = self._services.grace
                 change, completed = call.complete(request, grace=grace, attempt_timeout=attempt_timeout)
@@ -260,6 +256,20 @@ class CallActor(Actor[str, Message]):
                     self._submit(writer, change, envelope)
             case _:
                 assert_never(envelope.message)
+
+    def _accept_many(
+        self, call: Call, writer: Writer, envelope: Envelope[Message], packets: Sequence[Packet]
+    ) -> None:
+        """Decide about each packet as if it had come alone."""
+        outcomes = Outcomes(envelope, len(packets))
+        answer: Accepted | CallError
+        for index, packet in enumerate(packets):
+            try:
+                change, answer = call.accept(packet)
+                change = self._with_checkpoint(call, change)
+            except CallError as error:
+                change, answer = Change(), error
+            writer.submit(PartTicket(self.on_settled, writer, change, answer, packet, outcomes, index))
 
     def _do_what_is_due(self, call: Call, attempt_timeout: float) -> Change:
         if call.facts.state is CallState.COMPLETED:
@@ -285,14 +295,11 @@ class CallActor(Actor[str, Message]):
     def _submit(
         self, writer: Writer, change: Change, envelope: Envelope[Message], answer: object = None
     ) -> None:
-        writer.submit(_Ticket(self, writer, change, envelope, answer))
+        writer.submit(CallTicket(self.on_settled, writer, change, envelope, answer))
 
-    def _on_stored(self, ticket: "_Ticket") -> None:
+    def _on_stored(self, ticket: CallTicket) -> None:
         change, answer = ticket.change, ticket.answer
-        if isinstance(answer, Exception):
-            ticket.envelope.fail(answer)
-        else:
-            ticket.envelope.answer(answer)
+        ticket.tell(answer)
         if isinstance(answer, Accepted) and (answer.is_late or answer.is_duplicate or answer.gap):
             _warn(self.key, answer)
         if not change.events:
@@ -350,61 +357,6 @@ class CallActor(Actor[str, Message]):
         self._disarm()
         self._cancel_attempt()
         self._held = None
-
-
-class _Ticket:
-    """A change in the journal, and what is told to whom once it is stored."""
-
-    __slots__ = ("_actor", "answer", "change", "envelope", "size", "writer")
-
-    def __init__(
-        self, actor: CallActor, writer: Writer, change: Change, envelope: Envelope[Message], answer: object
-    ) -> None:
-        self._actor = actor
-        self.writer = writer
-        self.change = change
-        self.envelope = envelope
-        self.answer = answer
-        self.size = 0
-
-    def settle(self, verdict: Verdict) -> None:
-        self._actor.on_settled(self, verdict)
-
-
-class _Outcomes:
-    """What became of packets that came together; the envelope is answered when the last one is known."""
-
-    __slots__ = ("_envelope", "_known", "_unknown")
-
-    def __init__(self, envelope: Envelope[Message], wanted: int) -> None:
-        self._envelope = envelope
-        self._known: list[Accepted | Exception | None] = [None] * wanted
-        self._unknown = wanted
-
-    def put(self, index: int, outcome: Accepted | Exception) -> None:
-        self._known[index] = outcome
-        self._unknown -= 1
-        if not self._unknown:
-            self._envelope.answer(self._known)
-
-
-class _Outcome:
-    """The place of one packet's outcome; to its envelope it is the reply."""
-
-    __slots__ = ("_index", "_outcomes")
-
-    def __init__(self, outcomes: _Outcomes, index: int) -> None:
-        self._outcomes = outcomes
-        self._index = index
-
-    def done(self) -> bool:
-        return False
-
-    def set_result(self, accepted: Accepted) -> None:
-        self._outcomes.put(self._index, accepted)
-
-    def set_exception(self, error: Exception) -> None:
-        self._outcomes.put(self._index, error)
 
 
 def _conflict(call_id: str, change: Change) -> Exception:
