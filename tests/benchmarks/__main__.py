@@ -9,8 +9,13 @@ from typing import Final
 
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.report import Benchmark, Options
+from tests.benchmarks.streams import stream_ndjson, stream_websocket
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "ingest": ingest,
+    "stream-ndjson": stream_ndjson,
+    "stream-websocket": stream_websocket,
+}
 
 
 def main() -> None:
