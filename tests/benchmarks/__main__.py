@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.ingest import ingest
+from tests.benchmarks.memory import memory
 from tests.benchmarks.report import Benchmark, Options
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest, "memory": memory}
 
 
 def main() -> None:
