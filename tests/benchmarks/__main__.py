@@ -9,9 +9,10 @@ from typing import Final
 
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.memory import memory
+from tests.benchmarks.recovery import recovery
 from tests.benchmarks.report import Benchmark, Options
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest, "memory": memory}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest, "memory": memory, "recovery": recovery}
 
 
 def main() -> None:

@@ -45,17 +45,17 @@ async def memory(options: Options) -> Report:
     """Add calls that stay, calls that leave, and supervisors, each kind to a server of its own."""
     calls, supervisors = (100_000, 2_000) if options.is_long else (20_000, 500)
     allow_files(2 * supervisors + _FILES)
-    stay = {"CALLACTORS_IDLE_TIMEOUT": "3600", "CALLACTORS_MAX_RESIDENT": str(2 * calls)}
+    stay = {"CALLACTORS_IDLE_TIMEOUT": "3600", "CALLACTORS_MAX_RESIDENT": str(3 * calls)}
     leave = {"CALLACTORS_IDLE_TIMEOUT": "0.5"}
     with one_core_set_apart() as core:
         async with EmbeddedPostgres(data_dir=None) as postgres:
             env = {"DATABASE_URL": postgres.dsn}
             async with serving(_SERVE, core, env | stay) as server:
-                resident = await _grow("resident call", calls, server, _Calls(server, do_stay=True))
+                resident = await _grow("resident call", server, _Calls(server, do_stay=True), calls)
             async with serving(_SERVE, core, env | leave) as server:
-                passivated = await _grow("passivated call", calls, server, _Calls(server, do_stay=False))
+                passivated = await _grow("passivated call", server, _Calls(server, do_stay=False), calls)
             async with serving(_SERVE, core, env) as server, watching(server.port) as crowd:
-                watched = await _grow("supervisor", supervisors, server, partial(_open, crowd))
+                watched = await _grow("supervisor", server, partial(_open, crowd), supervisors, warm_up=100)
     growths = (resident, passivated, watched)
     return Report(
         name="memory",
@@ -68,15 +68,20 @@ async def memory(options: Options) -> Report:
 
 
 async def _grow(
-    kind: str, count: int, server: Server, add: Callable[[int], Awaitable[str | None]]
+    kind: str,
+    server: Server,
+    add: Callable[[int], Awaitable[str | None]],
+    count: int,
+    *,
+    warm_up: int = 20_000,
 ) -> _Growth:
-    """Add a fifth as warm-up, whose growth does not count, and then *count* in fifths.
+    """Add as many as *warm_up*, whose growth does not count, and then *count* in fifths.
 
     *add* adds so many more and returns what is wrong with that, if anything.
     """
     growth, step = _Growth(kind), count // _STEPS
     for number in range(_STEPS + 1):
-        problem = await add(step)
+        problem = await add(step if number else warm_up)
         if problem is not None:
             growth.problems.append(f"{kind}: {problem}")
         await asyncio.sleep(_SETTLE)
