@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.fanout import fanout
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.memory import memory
 from tests.benchmarks.recovery import recovery
 from tests.benchmarks.report import Benchmark, Options
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest, "memory": memory, "recovery": recovery}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "ingest": ingest,
+    "memory": memory,
+    "recovery": recovery,
+    "fanout": fanout,
+}
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ _UPGRADE: Final = (
 _TEXT: Final = 0x81
 _PING: Final = 0x89
 _PONG: Final = b"\x8a\x80\x00\x00\x00\x00"  # empty, masked with zeros
+_BUFFER: Final = 1024 * 1024
 _AT: Final = b'"at":"'
 _AT_LENGTH: Final = len("2026-01-01T00:00:00.000Z")
 
@@ -73,6 +74,8 @@ class _Watchers:
         self._watchers: dict[int, _Watcher] = {}
         self._epoll = select.epoll()
         self._cut = 0
+        self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
         self._at_of: dict[bytes, float] = {}
         self._begin(is_timed=False)
 
@@ -122,51 +125,46 @@ class _Watchers:
         )
 
     def _receive(self, watcher: _Watcher) -> None:
+        buffer, size = self._buffer, len(watcher.rest)
+        buffer[:size] = watcher.rest
         try:
-            read = watcher.socket.recv(262_144)
+            read = watcher.socket.recv_into(self._view[size:])
         except ConnectionError:
-            read = b""
+            read = 0
         if not read:
-            del self._watchers[watcher.socket.fileno()]
-            watcher.socket.close()
-            self._cut += 1
+            self._drop(watcher)
             return
-        data, now = watcher.rest + read, time.time()
-        frames = _split(data)
-        for first, begin, end in frames:
-            if first == _TEXT:
+        now, at, size = time.time(), 0, size + read
+        while size >= at + 2:
+            length, begin = buffer[at + 1], at + 2
+            if length > 125:  # 126, then two bytes of length: no event is longer
+                if size < at + 4:
+                    break
+                length, begin = buffer[at + 2] << 8 | buffer[at + 3], at + 4
+            if size < begin + length:
+                break
+            if buffer[at] == _TEXT:
                 self._frames += 1
-                self._size += end - begin
+                self._size += length
                 self._last_at = now
                 if self._is_timed:
-                    self._ages.append(now - self._read_at(data, begin))
-            elif first == _PING:
+                    self._ages.append(now - self._read_at(begin))
+            elif buffer[at] == _PING:
                 watcher.socket.send(_PONG)
-        watcher.rest = data[frames[-1][2] :] if frames else data
+            at = begin + length
+        watcher.rest = bytes(self._view[at:size])
 
-    def _read_at(self, data: bytes, begin: int) -> float:
-        begin = data.index(_AT, begin) + len(_AT)
-        text = data[begin : begin + _AT_LENGTH]
+    def _drop(self, watcher: _Watcher) -> None:
+        del self._watchers[watcher.socket.fileno()]
+        watcher.socket.close()
+        self._cut += 1
+
+    def _read_at(self, begin: int) -> float:
+        begin = self._buffer.index(_AT, begin) + len(_AT)
+        text = bytes(self._view[begin : begin + _AT_LENGTH])
         if text not in self._at_of:
             self._at_of[text] = datetime.fromisoformat(text.decode()).timestamp()
         return self._at_of[text]
-
-
-def _split(data: bytes) -> list[tuple[int, int, int]]:
-    """Return the whole frames in *data*: the first byte, and where the payload begins and ends."""
-    frames = []
-    at, size = 0, len(data)
-    while size >= at + 2:
-        length, begin = data[at + 1], at + 2
-        if length > 125:  # 126, then two bytes of length: no event is longer
-            if size < at + 4:
-                break
-            length, begin = data[at + 2] << 8 | data[at + 3], at + 4
-        if size < begin + length:
-            break
-        frames.append((data[at], begin, begin + length))
-        at = begin + length
-    return frames
 
 
 if __name__ == "__main__":
