@@ -20,6 +20,7 @@ _POLL_INTERVAL: Final = 0.1
 _PATIENCE: Final = 120.0
 _FILES: Final = 1_000  # beside the supervisors' sockets
 _SERVE: Final = ("-m", "callactors", "serve", "--port", "0")
+# Calls that have left cost nothing; their limit is for what the allocator does.
 _LIMITS: Final[Mapping[str, int]] = {"resident call": 1_536, "passivated call": 64, "supervisor": 20 * 1024}
 
 
@@ -51,9 +52,11 @@ async def memory(options: Options) -> Report:
         async with EmbeddedPostgres(data_dir=None) as postgres:
             env = {"DATABASE_URL": postgres.dsn}
             async with serving(_SERVE, core, env | stay) as server:
-                resident = await _grow("resident call", server, _Calls(server, do_stay=True), calls)
+                kept = _Calls(server, are_kept=True)
+                resident = await _grow("resident call", server, kept, calls)
             async with serving(_SERVE, core, env | leave) as server:
-                passivated = await _grow("passivated call", server, _Calls(server, do_stay=False), calls)
+                left = _Calls(server, are_kept=False)
+                passivated = await _grow("passivated call", server, left, calls)
             async with serving(_SERVE, core, env) as server, watching(server.port) as crowd:
                 watched = await _grow("supervisor", server, partial(_open, crowd), supervisors, warm_up=100)
     growths = (resident, passivated, watched)
@@ -61,9 +64,17 @@ async def memory(options: Options) -> Report:
         name="memory",
         ratio=_LIMITS[resident.kind] / resident.slope,
         problems=[problem for growth in growths for problem in growth.problems],
-        lines=_table(growths),
-        parts={growth.kind.replace(" ", "_"): growth.summary for growth in growths}
-        | {"versions": versions()},
+        lines=[
+            *_table(growths),
+            f"/ready told {kept.resident:,} resident calls of {kept.added:,} that stay,"
+            f" and {left.resident:,} of {left.added:,} that leave",
+            ", ".join(f"{name} {version}" for name, version in versions().items()),
+        ],
+        parts={
+            **{growth.kind.replace(" ", "_"): growth.summary for growth in growths},
+            "resident_calls": {"stay": kept.resident, "leave": left.resident},
+            "versions": versions(),
+        },
     )
 
 
@@ -90,30 +101,33 @@ async def _grow(
 
 
 class _Calls:
-    """Adds calls with one packet each, which stay resident or leave."""
+    """Adds calls with one packet each, and waits until /ready tells that all or none of them are resident."""
 
-    def __init__(self, server: Server, *, do_stay: bool) -> None:
+    def __init__(self, server: Server, *, are_kept: bool) -> None:
         self._port = server.port
-        self._do_stay = do_stay
-        self._added = 0
+        self._are_kept = are_kept
+        self.added = 0
+        self.resident = 0
+        """How many /ready told last."""
 
     async def __call__(self, count: int) -> str | None:
-        kind = "stay" if self._do_stay else "leave"
-        numbers = range(self._added, self._added + count)
-        self._added += count
+        kind = "kept" if self._are_kept else "left"
+        numbers = range(self.added, self.added + count)
+        self.added += count
         answers = await send(self._port, deal([packet(f"{kind}-{number}") for number in numbers]))
         if answers[202] != count:
             return f"{count} packets were answered {dict(answers)}"
-        wanted = self._added if self._do_stay else 0
-        resident = await self._wait_for_resident(wanted)
-        return None if resident == wanted else f"{resident} calls are resident, not {wanted}"
+        wanted = self.added if self._are_kept else 0
+        await self._wait_for(wanted)
+        return None if self.resident == wanted else f"{self.resident} calls are resident, not {wanted}"
 
-    async def _wait_for_resident(self, wanted: int) -> int:
+    async def _wait_for(self, wanted: int) -> None:
+        """Return when so many are resident, or when patience is over."""
         until = asyncio.get_running_loop().time() + _PATIENCE
         while True:
-            resident: int = (await ask(self._port, READY))["resident_calls"]
-            if resident == wanted or asyncio.get_running_loop().time() > until:
-                return resident
+            self.resident = (await ask(self._port, READY))["resident_calls"]
+            if self.resident == wanted or asyncio.get_running_loop().time() > until:
+                return
             await asyncio.sleep(_POLL_INTERVAL)
 
 
@@ -131,4 +145,4 @@ def _table(growths: Sequence[_Growth]) -> list[str]:
             f"{growth.kind:<20}{growth.slope:>10,.0f} bytes each (at most {_LIMITS[growth.kind]:,}),"
             f" {added:,} of them: {mib[0]:.1f} to {mib[-1]:.1f} MiB"
         )
-    return [*lines, ", ".join(f"{name} {version}" for name, version in versions().items())]
+    return lines
