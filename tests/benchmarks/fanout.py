@@ -27,7 +27,7 @@ _RATE: Final = 20.0  # events a second while their age is taken
 _WARM_UP: Final = 1.0
 _CONNECTIONS: Final = 8  # of those who make events as fast as they are taken
 _FILES: Final = 1_000  # beside the sockets
-_CALLACTORS: Final = ("-m", "callactors", "serve", "--port", "0")
+_SERVE: Final = ("-m", "callactors", "serve", "--port", "0")
 _BARE: Final = ("-m", "tests.benchmarks.bare_fanout")
 
 _TRANSITIONS: Final = "select count(*) from call_events where kind = 'transition'"
@@ -61,6 +61,7 @@ class _Arm:
     server: Server
     crowd: Crowd
     rounds: list[_Round] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     async def run(self, work: Awaitable[int]) -> None:
         """Do *work*, which returns how often it sends to all, until everything has come."""
@@ -97,6 +98,20 @@ class _Ages:
     seen: Seen
     busy: float
     waiting: float
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        told = {
+            "wanted": self.wanted,
+            "frames": self.seen.frames,
+            "p50_ms": self.seen.p50,
+            "p99_ms": self.seen.p99,
+            "highest_ms": self.seen.highest,
+            "busy": self.busy,
+            "waiting": self.waiting,
+            "crowd_busy": self.seen.busy,
+        }
+        return _rounded(told)
 
 
 class _Events:
@@ -144,52 +159,48 @@ class _Events:
 
 async def fanout(options: Options) -> Report:
     """Take the ages of some events a second, and then fill the time of both servers in turn."""
-    supervisors, seconds = (2_000, 10.0) if options.is_long else (300, 5.0)
-    profiled = () if options.profile is None else ("-m", "cProfile", "-o", str(options.profile))
-    command = (*profiled, *_CALLACTORS)
+    supervisors = 2_000 if options.is_long else 300
     allow_files(supervisors + _FILES)
     with one_core_set_apart() as core:
-        async with (
-            EmbeddedPostgres(data_dir=None) as postgres,
-            asyncpg.create_pool(postgres.dsn, min_size=1, max_size=1) as pool,
-            _arm("callactors", command, core, {"DATABASE_URL": postgres.dsn}, supervisors) as ours,
-            _arm("bare", _BARE, core, {}, supervisors) as bare,
-        ):
-            events = _Events(ours.server.port, pool)
-            await _take_ages(ours, events, _WARM_UP)
-            ages = await _take_ages(ours, events, seconds)
-            for _ in range(options.rounds):
-                await ours.run(events.at_most(options.seconds))
-                await bare.run(_send_bare(bare, options.seconds, round(ours.median("size"))))
-    ratio = ours.median("rate") / bare.median("rate")
+        ours, bare, ages = await _measure(options, core, supervisors)
     parts = {
         "supervisors": supervisors,
         "limit_p99_ms": _P99,
-        "ages": _rounded(
-            {
-                "wanted": ages.wanted,
-                "frames": ages.seen.frames,
-                "p50_ms": ages.seen.p50,
-                "p99_ms": ages.seen.p99,
-                "highest_ms": ages.seen.highest,
-                "busy": ages.busy,
-                "waiting": ages.waiting,
-                "crowd_busy": ages.seen.busy,
-            }
-        ),
+        "ages": ages.summary,
         "ratio_by_cpu": round(bare.median("cpu_per_send") / ours.median("cpu_per_send"), 4),
         "ratio_of_rounds": [round(a.rate / b.rate, 4) for a, b in zip(ours.rounds, bare.rounds, strict=True)],
         "arms": {arm.name: [_rounded(asdict(a_round)) for a_round in arm.rounds] for arm in (ours, bare)},
         "options": {"rounds": options.rounds, "seconds": options.seconds, "event_rate": _RATE},
         "versions": versions(),
     }
+    profiled = [] if options.profile is None else ["the server ran under the profiler"]
+    ratio = ours.median("rate") / bare.median("rate")
     return Report(
         name="fanout",
         ratio=ratio,
-        problems=[*_problems(options, ages, events), *_problems_of(ours), *_problems_of(bare)],
+        problems=[*profiled, *_problems_of_ages(ages), *_problems(ours), *_problems(bare)],
         lines=_table(ours, bare, ages, ratio, parts),
         parts=parts,
     )
+
+
+async def _measure(options: Options, core: int, supervisors: int) -> tuple[_Arm, _Arm, _Ages]:
+    profiled = () if options.profile is None else ("-m", "cProfile", "-o", str(options.profile))
+    async with (
+        EmbeddedPostgres(data_dir=None) as postgres,
+        asyncpg.create_pool(postgres.dsn, min_size=1, max_size=1) as pool,
+        _arm("callactors", (*profiled, *_SERVE), core, {"DATABASE_URL": postgres.dsn}, supervisors) as ours,
+        _arm("bare", _BARE, core, {}, supervisors) as bare,
+    ):
+        events = _Events(ours.server.port, pool)
+        await _take_ages(ours, events, _WARM_UP)
+        ages = await _take_ages(ours, events, 10.0 if options.is_long else 5.0)
+        for _ in range(options.rounds):
+            await ours.run(events.at_most(options.seconds))
+            await bare.run(_send_bare(bare, options.seconds, round(ours.median("size"))))
+    if others := {status: count for status, count in events.answers.items() if status != 202}:
+        ours.problems.append(f"answers other than 202: {others}")
+    return ours, bare, ages
 
 
 @asynccontextmanager
@@ -227,8 +238,8 @@ async def _send_bare(arm: _Arm, seconds: float, size: int) -> int:
     return sends // arm.supervisors
 
 
-def _problems_of(arm: _Arm) -> list[str]:
-    problems = []
+def _problems(arm: _Arm) -> list[str]:
+    problems = [*arm.problems]
     if (busy := arm.median("busy")) < _BUSY:
         problems.append(
             f"{arm.name}: the server was busy for {busy:.3f} of the time, not {_BUSY};"
@@ -242,14 +253,12 @@ def _problems_of(arm: _Arm) -> list[str]:
     return problems
 
 
-def _problems(options: Options, ages: _Ages, events: _Events) -> list[str]:
-    problems = [] if options.profile is None else ["the server ran under the profiler"]
+def _problems_of_ages(ages: _Ages) -> list[str]:
+    problems = []
     if ages.waiting > _OTHERS:
         problems.append(f"others had the server's core for {ages.waiting:.3f} of the time ages were taken")
     if ages.seen.frames != ages.wanted:
         problems.append(f"of {ages.wanted} frames whose age is taken {ages.seen.frames} have come")
-    if others := {status: count for status, count in events.answers.items() if status != 202}:
-        problems.append(f"answers other than 202: {others}")
     return problems
 
 

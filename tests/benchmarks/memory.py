@@ -14,6 +14,8 @@ from tests.benchmarks.processes import Server, serving
 from tests.benchmarks.report import Options, Report
 from tests.benchmarks.sender import READY, ask, deal, packet, send
 
+_STAY: Final = {"CALLACTORS_IDLE_TIMEOUT": "3600", "CALLACTORS_MAX_RESIDENT": "1000000"}
+_LEAVE: Final = {"CALLACTORS_IDLE_TIMEOUT": "0.5"}
 _STEPS: Final = 5
 _SETTLE: Final = 0.5
 _POLL_INTERVAL: Final = 0.1
@@ -31,6 +33,8 @@ class _Growth:
     kind: str
     points: list[tuple[int, int]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    resident_calls: int = 0
+    """How many /ready told in the end."""
 
     @property
     def slope(self) -> float:
@@ -39,43 +43,46 @@ class _Growth:
 
     @property
     def summary(self) -> dict[str, Any]:
-        return {"bytes_each": round(self.slope, 1), "limit": _LIMITS[self.kind], "points": self.points}
+        return {
+            "bytes_each": round(self.slope, 1),
+            "limit": _LIMITS[self.kind],
+            "resident_calls": self.resident_calls,
+            "points": self.points,
+        }
 
 
 async def memory(options: Options) -> Report:
     """Add calls that stay, calls that leave, and supervisors, each kind to a server of its own."""
     calls, supervisors = (100_000, 2_000) if options.is_long else (20_000, 500)
     allow_files(2 * supervisors + _FILES)
-    stay = {"CALLACTORS_IDLE_TIMEOUT": "3600", "CALLACTORS_MAX_RESIDENT": str(3 * calls)}
-    leave = {"CALLACTORS_IDLE_TIMEOUT": "0.5"}
     with one_core_set_apart() as core:
         async with EmbeddedPostgres(data_dir=None) as postgres:
-            env = {"DATABASE_URL": postgres.dsn}
-            async with serving(_SERVE, core, env | stay) as server:
-                kept = _Calls(server, are_kept=True)
-                resident = await _grow("resident call", server, kept, calls)
-            async with serving(_SERVE, core, env | leave) as server:
-                left = _Calls(server, are_kept=False)
-                passivated = await _grow("passivated call", server, left, calls)
-            async with serving(_SERVE, core, env) as server, watching(server.port) as crowd:
-                watched = await _grow("supervisor", server, partial(_open, crowd), supervisors, warm_up=100)
+            resident = await _grow_by_calls(postgres.dsn, core, calls, are_kept=True)
+            passivated = await _grow_by_calls(postgres.dsn, core, calls, are_kept=False)
+            watched = await _grow_by_supervisors(postgres.dsn, core, supervisors)
     growths = (resident, passivated, watched)
     return Report(
         name="memory",
         ratio=_LIMITS[resident.kind] / resident.slope,
         problems=[problem for growth in growths for problem in growth.problems],
-        lines=[
-            *_table(growths),
-            f"/ready told {kept.resident:,} resident calls of {kept.added:,} that stay,"
-            f" and {left.resident:,} of {left.added:,} that leave",
-            ", ".join(f"{name} {version}" for name, version in versions().items()),
-        ],
-        parts={
-            **{growth.kind.replace(" ", "_"): growth.summary for growth in growths},
-            "resident_calls": {"stay": kept.resident, "leave": left.resident},
-            "versions": versions(),
-        },
+        lines=_table(growths),
+        parts={growth.kind.replace(" ", "_"): growth.summary for growth in growths}
+        | {"versions": versions()},
     )
+
+
+async def _grow_by_calls(dsn: str, core: int, count: int, *, are_kept: bool) -> _Growth:
+    kind, settings = ("resident call", _STAY) if are_kept else ("passivated call", _LEAVE)
+    async with serving(_SERVE, core, {"DATABASE_URL": dsn, **settings}) as server:
+        calls = _Calls(server, are_kept=are_kept)
+        growth = await _grow(kind, server, calls, count)
+    growth.resident_calls = calls.resident
+    return growth
+
+
+async def _grow_by_supervisors(dsn: str, core: int, count: int) -> _Growth:
+    async with serving(_SERVE, core, {"DATABASE_URL": dsn}) as server, watching(server.port) as crowd:
+        return await _grow("supervisor", server, partial(_open, crowd), count, warm_up=100)
 
 
 async def _grow(
@@ -106,18 +113,18 @@ class _Calls:
     def __init__(self, server: Server, *, are_kept: bool) -> None:
         self._port = server.port
         self._are_kept = are_kept
-        self.added = 0
+        self._added = 0
         self.resident = 0
         """How many /ready told last."""
 
     async def __call__(self, count: int) -> str | None:
         kind = "kept" if self._are_kept else "left"
-        numbers = range(self.added, self.added + count)
-        self.added += count
+        numbers = range(self._added, self._added + count)
+        self._added += count
         answers = await send(self._port, deal([packet(f"{kind}-{number}") for number in numbers]))
         if answers[202] != count:
             return f"{count} packets were answered {dict(answers)}"
-        wanted = self.added if self._are_kept else 0
+        wanted = self._added if self._are_kept else 0
         await self._wait_for(wanted)
         return None if self.resident == wanted else f"{self.resident} calls are resident, not {wanted}"
 
@@ -143,6 +150,7 @@ def _table(growths: Sequence[_Growth]) -> list[str]:
         mib = [size / 2**20 for _, size in growth.points]
         lines.append(
             f"{growth.kind:<20}{growth.slope:>10,.0f} bytes each (at most {_LIMITS[growth.kind]:,}),"
-            f" {added:,} of them: {mib[0]:.1f} to {mib[-1]:.1f} MiB"
+            f" {added:,} of them: {mib[0]:.1f} to {mib[-1]:.1f} MiB,"
+            f" /ready tells {growth.resident_calls:,} resident calls"
         )
-    return lines
+    return [*lines, ", ".join(f"{name} {version}" for name, version in versions().items())]
