@@ -120,7 +120,7 @@ class Call:
 
     def __init__(self, call_id: str, row: Row | None = None) -> None:
         self.call_id = call_id
-        self.facts = row.facts if row else _FRESH
+        self.facts = row.facts if row and row.facts != _FRESH else _FRESH
         self.streams = dict(row.streams) if row else {}
         self.packets = row.packets if row else 0
         self.late = row.late if row else 0

@@ -213,6 +213,7 @@ class CallActor(Actor[str, Message]):
         return accepted
 
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
+        claimed.call.call_id = self.key  # one copy of it in memory
         call, writer = self._held = claimed.call, self._new_writer(claimed)
         self._unwritten, self._checkpoint_at = 0, monotonic()
         if call.facts.is_attempting:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 MAX_GAPS: Final = 100
+_ONLY_ZERO: Final = ((0, 0),)  # what nearly every stream misses, in memory once
 
 Range = tuple[int, int]
 """First and last missing sequence, both inclusive."""
@@ -29,7 +30,8 @@ class StreamSequence(NamedTuple):
         if sequence == self.next:
             return StreamSequence(sequence + 1, self.missing)
         if sequence > self.next:
-            return StreamSequence(sequence + 1, (*self.missing, (self.next, sequence - 1)))
+            gap = (self.next, sequence - 1)
+            return StreamSequence(sequence + 1, (*self.missing, gap) if gap != (0, 0) else _ONLY_ZERO)
         index = self._gap_of(sequence)
         if index is None:
             raise ValueError(f"sequence {sequence} was received before")

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.fanout import fanout
 from tests.benchmarks.ingest import ingest
+from tests.benchmarks.memory import memory
+from tests.benchmarks.recovery import recovery
 from tests.benchmarks.report import Benchmark, Options
 from tests.benchmarks.streams import stream_ndjson, stream_websocket
 
@@ -15,6 +18,9 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "ingest": ingest,
     "stream-ndjson": stream_ndjson,
     "stream-websocket": stream_websocket,
+    "memory": memory,
+    "recovery": recovery,
+    "fanout": fanout,
 }
 
 

@@ -29,11 +29,10 @@ async def stream(request: web.Request) -> web.Response:
     return web.Response(body=to_json(told), status=202, content_type="application/json")
 
 
-async def _serve() -> None:
+async def serve(app: web.Application) -> None:
+    """Serve *app* on a port of the kernel's choice, and print the URL, until SIGTERM."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    app = web.Application(client_max_size=1024 * 1024)
-    app.add_routes([web.post("/v1/call/stream/{call_id}", stream)])
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=75.0)
     await runner.setup()
     gc.collect()
@@ -47,4 +46,6 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    bare = web.Application(client_max_size=1024 * 1024)
+    bare.add_routes([web.post("/v1/call/stream/{call_id}", stream)])
+    asyncio.run(serve(bare))

@@ -167,8 +167,8 @@ def measure(plan: Plan) -> Result:
         accepted=load.statuses[b"202"],
         others={status.decode(): count for status, count in load.statuses.items() if status != b"202"},
         rate=accepted / wall,
-        p50=_percentile(latencies, 0.50) * 1e3,
-        p99=_percentile(latencies, 0.99) * 1e3,
+        p50=percentile(latencies, 0.50) * 1e3,
+        p99=percentile(latencies, 0.99) * 1e3,
         busy=cpu / wall,
         waiting=(after.waiting - before.waiting) / wall,
         cpu_per_202=cpu / max(accepted, 1) * 1e6,
@@ -188,7 +188,8 @@ def _content_length(data: bytes) -> int:
     return int(data[at : data.index(b"\r\n", at)])
 
 
-def _percentile(ordered: Sequence[float], share: float) -> float:
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which *share* of *ordered* lies; NaN if there is none."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else math.nan
 
 

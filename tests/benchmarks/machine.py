@@ -36,6 +36,14 @@ class Reading(NamedTuple):
         return cls(time.perf_counter(), ticks / os.sysconf("SC_CLK_TCK"), waiting, time.process_time())
 
 
+def resident_set(pid: int) -> int:
+    """Return the resident set of a process in bytes, exactly: VmRSS may lag behind."""
+    for line in (Path("/proc") / str(pid) / "smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("smaps_rollup has no Rss")
+
+
 @contextmanager
 def one_core_set_apart() -> Iterator[int]:
     """Keep this process and those it starts off one core, and yield the number of that core."""

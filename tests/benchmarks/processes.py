@@ -27,8 +27,10 @@ class Server(NamedTuple):
 
 
 @asynccontextmanager
-async def serving(command: Sequence[str], core: int, env: Mapping[str, str]) -> AsyncIterator[Server]:
-    """Run `python *command*` on *core*, from when it prints its URL; it must end well.
+async def serving(
+    command: Sequence[str], core: int, env: Mapping[str, str], *, exit_code: int = 0
+) -> AsyncIterator[Server]:
+    """Run `python *command*` on *core*, from when it prints its URL; it must end with *exit_code*.
 
     Settings of the server in this process's environment are left out, *env* is added.
     """
@@ -44,7 +46,7 @@ async def serving(command: Sequence[str], core: int, env: Mapping[str, str]) -> 
             yield Server(port, process.pid)
         finally:
             await _stop(process)
-        if process.returncode != 0:
+        if process.returncode != exit_code:
             raise RuntimeError(f"{command} ended with {process.returncode}:\n{_tail(errors)}")
 
 
