@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.ingest import ingest
+from tests.benchmarks.new_calls import new_calls
 from tests.benchmarks.report import Benchmark, Options
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest, "ingest-new-calls": new_calls}
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ class Plan:
 
     With a *rate* packets are due at equal distances and their latency counts from then (an open loop);
     without one each connection sends as soon as it has its answer. Each connection has calls of its own,
-    whose packets come in order.
+    whose packets come in order; or every packet is the first of a new call.
     """
 
     port: int
@@ -45,9 +45,10 @@ class Plan:
     rate: float | None = None
     connections: int = 128
     calls: int = 200
+    are_calls_new: bool = False
 
     def __post_init__(self) -> None:
-        if self.calls < self.connections:
+        if not self.are_calls_new and self.calls < self.connections:
             raise ValueError("there must be a call for each connection")
 
 
@@ -73,12 +74,12 @@ class Result:
 class _Connection:
     __slots__ = ("_requests", "_rest", "due", "socket")
 
-    def __init__(self, port: int, call_ids: Sequence[str]) -> None:
+    def __init__(self, port: int, requests: Iterator[bytes]) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.due = 0.0
-        self._requests = _requests(call_ids)
+        self._requests = requests
         self._rest = b""
 
     def send(self, due: float) -> None:
@@ -103,11 +104,10 @@ class _Load:
     """All connections, in one loop over epoll: asyncio's would cost more than all that is done here."""
 
     def __init__(self, plan: Plan) -> None:
-        call_ids = [f"{plan.prefix}-{number}" for number in range(plan.calls)]
         self._connections: dict[int, _Connection] = {}
         self._epoll = select.epoll()
         for number in range(plan.connections):
-            connection = _Connection(plan.port, call_ids[number :: plan.connections])
+            connection = _Connection(plan.port, _requests(plan, number))
             self._connections[connection.socket.fileno()] = connection
             self._epoll.register(connection.socket, select.EPOLLIN)
         self._free = deque(self._connections.values())
@@ -176,7 +176,13 @@ def measure(plan: Plan) -> Result:
     )
 
 
-def _requests(call_ids: Sequence[str]) -> Iterator[bytes]:
+def _requests(plan: Plan, connection: int) -> Iterator[bytes]:
+    """Yield what the connection of that number sends."""
+    if plan.are_calls_new:
+        form = (_REQUEST.format(call_id=f"{plan.prefix}-%09d") + _BODY).encode()
+        for number in itertools.count(connection, plan.connections):
+            yield form % (number, 1)
+    call_ids = [f"{plan.prefix}-{number}" for number in range(connection, plan.calls, plan.connections)]
     forms = [(_REQUEST.format(call_id=call_id) + _BODY).encode() for call_id in call_ids]
     for sequence in itertools.count(1):
         for form in forms:
