@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.growth import growth
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.new_calls import new_calls
 from tests.benchmarks.report import Benchmark, Options
 
-BENCHMARKS: Final[Mapping[str, Benchmark]] = {"ingest": ingest, "ingest-new-calls": new_calls}
+BENCHMARKS: Final[Mapping[str, Benchmark]] = {
+    "ingest": ingest,
+    "ingest-new-calls": new_calls,
+    "growth": growth,
+}
 
 
 def main() -> None:
