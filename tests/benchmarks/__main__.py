@@ -10,12 +10,14 @@ from typing import Final
 from tests.benchmarks.growth import growth
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.new_calls import new_calls
+from tests.benchmarks.overload import overload
 from tests.benchmarks.report import Benchmark, Options
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "ingest": ingest,
     "ingest-new-calls": new_calls,
     "growth": growth,
+    "overload": overload,
 }
 
 
