@@ -60,7 +60,8 @@ class Result:
     """What came of it: `accepted` and `others` count everything, the rest is about the measured seconds.
 
     p50 and p99 in ms, cpu_per_202 in microseconds of the server process; busy, waiting and client_busy are
-    shares of the wall time. p50, p99 and rate are those of 202s, what is called refused is of all others.
+    shares of the wall time. p50, p99 and rate are those of 202s, what is called refused is of all others,
+    whose time counts from when they were sent.
     """
 
     accepted: int
@@ -78,20 +79,20 @@ class Result:
 
 
 class _Connection:
-    __slots__ = ("_request", "_requests", "_rest", "due", "socket", "was_refused")
+    __slots__ = ("_request", "_requests", "_rest", "due", "sent", "socket", "was_refused")
 
     def __init__(self, port: int, requests: Iterator[bytes]) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self.due = 0.0
+        self.due = self.sent = 0.0
         self.was_refused = False
         self._requests = requests
         self._request = b""
         self._rest = b""
 
-    def send(self, due: float) -> None:
-        self.due = due
+    def send(self, due: float, now: float) -> None:
+        self.due, self.sent = due, now
         if not self.was_refused:
             self._request = next(self._requests)
         self.socket.sendall(self._request)
@@ -149,7 +150,7 @@ class _Load:
 
     def _send(self, now: float) -> None:
         while self._free and self._next_due <= now:
-            self._free.popleft().send(self._next_due or now)
+            self._free.popleft().send(self._next_due or now, now)
             self._next_due += self._interval
 
     def _receive(self, until: float) -> None:
@@ -162,8 +163,10 @@ class _Load:
                 continue
             now = time.perf_counter()
             self.statuses[status] += 1
-            times = self.refusals if connection.was_refused else self.latencies
-            times.append(now - connection.due)
+            if connection.was_refused:
+                self.refusals.append(now - connection.sent)
+            else:
+                self.latencies.append(now - connection.due)
             self._free.append(connection)
             self._send(now)
 
