@@ -23,19 +23,23 @@ _NEW_IDENTITY: Final = """
 insert into event_log (log_id, system_identifier, timeline) values (gen_random_uuid(), $1, $2)
 returning log_id::text
 """
+# The result's xid is a number, which no index orders: order by the table's.
 # Below the horizon every transaction has ended, so no event can appear behind a position once passed.
 _HORIZON: Final = "xid < pg_snapshot_xmin(pg_current_snapshot())"
 _PAGE: Final = f"""
 select xid::text::int8 as xid, event_id, call_id, version, kind, from_state, to_state, attempt, at,
     detail::text
 from call_events where (xid, event_id) > ($1::text::xid8, $2) and {_HORIZON}
-order by xid, event_id limit $3
+order by call_events.xid, event_id limit $3
 """  # noqa: S608  # put together from constants
 _END: Final = f"""
 select xid::text::int8 as xid, event_id from call_events where {_HORIZON}
-order by xid desc, event_id desc limit 1
+order by call_events.xid desc, event_id desc limit 1
 """  # noqa: S608  # put together from constants
-_IS_BEHIND: Final = "select exists (select from call_events where (xid, event_id) > ($1::text::xid8, $2))"
+# The order and the limit keep PostgreSQL to the index, also in a plan for all positions.
+_IS_BEHIND: Final = """
+select true from call_events where (xid, event_id) > ($1::text::xid8, $2) order by xid, event_id limit 1
+"""
 
 
 class Position(NamedTuple):

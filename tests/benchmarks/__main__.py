@@ -8,19 +8,25 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.fanout import fanout
+from tests.benchmarks.growth import growth
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.memory import memory
+from tests.benchmarks.new_calls import new_calls
+from tests.benchmarks.overload import overload
 from tests.benchmarks.recovery import recovery
 from tests.benchmarks.report import Benchmark, Options
 from tests.benchmarks.streams import stream_ndjson, stream_websocket
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "ingest": ingest,
+    "ingest-new-calls": new_calls,
     "stream-ndjson": stream_ndjson,
     "stream-websocket": stream_websocket,
+    "fanout": fanout,
     "memory": memory,
     "recovery": recovery,
-    "fanout": fanout,
+    "growth": growth,
+    "overload": overload,
 }
 
 

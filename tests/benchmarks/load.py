@@ -20,6 +20,7 @@ from tests.benchmarks.machine import Reading
 DATA = "8" * 216  # as long as 20 ms of G.711 in base64
 WARM_UP = 0.5
 _PATIENCE = 15.0
+_ACCEPTED = b"202"
 
 # Blanks in front of the sequence keep the length of the body the same.
 _BODY = f'{{"sequence":%12d,"data":"{DATA}","timestamp":1700000000.25}}'
@@ -35,7 +36,8 @@ class Plan:
 
     With a *rate* packets are due at equal distances and their latency counts from then (an open loop);
     without one each connection sends as soon as it has its answer. Each connection has calls of its own,
-    whose packets come in order.
+    whose packets come in order; or every packet is the first of a new call. A packet that is refused is sent
+    again when the connection's next one is due.
     """
 
     port: int
@@ -45,9 +47,11 @@ class Plan:
     rate: float | None = None
     connections: int = 128
     calls: int = 200
+    are_calls_new: bool = False
+    warm_up: float = WARM_UP
 
     def __post_init__(self) -> None:
-        if self.calls < self.connections:
+        if not self.are_calls_new and self.calls < self.connections:
             raise ValueError("there must be a call for each connection")
 
 
@@ -56,7 +60,8 @@ class Result:
     """What came of it: `accepted` and `others` count everything, the rest is about the measured seconds.
 
     p50 and p99 in ms, cpu_per_202 in microseconds of the server process; busy, waiting and client_busy are
-    shares of the wall time.
+    shares of the wall time. p50, p99 and rate are those of 202s, what is called refused is of all others,
+    whose time counts from when they were sent.
     """
 
     accepted: int
@@ -68,25 +73,32 @@ class Result:
     waiting: float
     cpu_per_202: float
     client_busy: float
+    refused_rate: float
+    refused_p50: float
+    refused_p99: float
 
 
 class _Connection:
-    __slots__ = ("_requests", "_rest", "due", "socket")
+    __slots__ = ("_request", "_requests", "_rest", "due", "sent", "socket", "was_refused")
 
-    def __init__(self, port: int, call_ids: Sequence[str]) -> None:
+    def __init__(self, port: int, requests: Iterator[bytes]) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
-        self.due = 0.0
-        self._requests = _requests(call_ids)
+        self.due = self.sent = 0.0
+        self.was_refused = False
+        self._requests = requests
+        self._request = b""
         self._rest = b""
 
-    def send(self, due: float) -> None:
-        self.due = due
-        self.socket.sendall(next(self._requests))
+    def send(self, due: float, now: float) -> None:
+        self.due, self.sent = due, now
+        if not self.was_refused:
+            self._request = next(self._requests)
+        self.socket.sendall(self._request)
 
     def receive(self) -> bytes | None:
-        """Return the status of the answer, or None if it is not whole yet."""
+        """Return the status of the answer, and what a refusal lacks; None if the answer is not whole yet."""
         read = self.socket.recv(65_536)
         if not read:
             raise ConnectionError("the server has closed a connection")
@@ -96,18 +108,21 @@ class _Connection:
             self._rest = data
             return None
         self._rest = b""
-        return data[9:12]
+        status = data[9:12]
+        self.was_refused = status != _ACCEPTED
+        if self.was_refused and b"\r\nRetry-After: " not in data[:head]:
+            return status + b" without Retry-After"
+        return status
 
 
 class _Load:
     """All connections, in one loop over epoll: asyncio's would cost more than all that is done here."""
 
     def __init__(self, plan: Plan) -> None:
-        call_ids = [f"{plan.prefix}-{number}" for number in range(plan.calls)]
         self._connections: dict[int, _Connection] = {}
         self._epoll = select.epoll()
         for number in range(plan.connections):
-            connection = _Connection(plan.port, call_ids[number :: plan.connections])
+            connection = _Connection(plan.port, _requests(plan, number))
             self._connections[connection.socket.fileno()] = connection
             self._epoll.register(connection.socket, select.EPOLLIN)
         self._free = deque(self._connections.values())
@@ -115,6 +130,7 @@ class _Load:
         self._next_due = time.perf_counter() if plan.rate else 0.0  # 0 is always due
         self.statuses: Counter[bytes] = Counter()
         self.latencies: list[float] = []
+        self.refusals: list[float] = []
 
     def run(self, seconds: float) -> None:
         """Send and receive for *seconds*."""
@@ -134,7 +150,7 @@ class _Load:
 
     def _send(self, now: float) -> None:
         while self._free and self._next_due <= now:
-            self._free.popleft().send(self._next_due or now)
+            self._free.popleft().send(self._next_due or now, now)
             self._next_due += self._interval
 
     def _receive(self, until: float) -> None:
@@ -147,7 +163,10 @@ class _Load:
                 continue
             now = time.perf_counter()
             self.statuses[status] += 1
-            self.latencies.append(now - connection.due)
+            if connection.was_refused:
+                self.refusals.append(now - connection.sent)
+            else:
+                self.latencies.append(now - connection.due)
             self._free.append(connection)
             self._send(now)
 
@@ -155,17 +174,17 @@ class _Load:
 def measure(plan: Plan) -> Result:
     """Carry *plan* out."""
     load = _Load(plan)
-    load.run(WARM_UP)
-    load.latencies = []
-    accepted_before, before = load.statuses[b"202"], Reading.take(plan.pid)
+    load.run(plan.warm_up)
+    load.latencies, load.refusals = [], []
+    before = Reading.take(plan.pid)
     load.run(plan.seconds)
-    accepted, after = load.statuses[b"202"] - accepted_before, Reading.take(plan.pid)
-    latencies = sorted(load.latencies)
+    after = Reading.take(plan.pid)
+    latencies, refusals = sorted(load.latencies), sorted(load.refusals)
     load.drain()
-    wall, cpu = after.at - before.at, after.cpu - before.cpu
+    wall, cpu, accepted = after.at - before.at, after.cpu - before.cpu, len(latencies)
     return Result(
-        accepted=load.statuses[b"202"],
-        others={status.decode(): count for status, count in load.statuses.items() if status != b"202"},
+        accepted=load.statuses[_ACCEPTED],
+        others={status.decode(): count for status, count in load.statuses.items() if status != _ACCEPTED},
         rate=accepted / wall,
         p50=percentile(latencies, 0.50) * 1e3,
         p99=percentile(latencies, 0.99) * 1e3,
@@ -173,10 +192,19 @@ def measure(plan: Plan) -> Result:
         waiting=(after.waiting - before.waiting) / wall,
         cpu_per_202=cpu / max(accepted, 1) * 1e6,
         client_busy=(after.own_cpu - before.own_cpu) / wall,
+        refused_rate=len(refusals) / wall,
+        refused_p50=percentile(refusals, 0.50) * 1e3,
+        refused_p99=percentile(refusals, 0.99) * 1e3,
     )
 
 
-def _requests(call_ids: Sequence[str]) -> Iterator[bytes]:
+def _requests(plan: Plan, connection: int) -> Iterator[bytes]:
+    """Yield what the connection of that number sends."""
+    if plan.are_calls_new:
+        form = (_REQUEST.format(call_id=f"{plan.prefix}-%09d") + _BODY).encode()
+        for number in itertools.count(connection, plan.connections):
+            yield form % (number, 1)
+    call_ids = [f"{plan.prefix}-{number}" for number in range(connection, plan.calls, plan.connections)]
     forms = [(_REQUEST.format(call_id=call_id) + _BODY).encode() for call_id in call_ids]
     for sequence in itertools.count(1):
         for form in forms:
@@ -189,8 +217,8 @@ def _content_length(data: bytes) -> int:
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the value below which *share* of *ordered* lies; NaN if there is none."""
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else math.nan
+    """Return the value below which *share* of *ordered* lies; 0 if there is none."""
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
 if __name__ == "__main__":

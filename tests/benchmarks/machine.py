@@ -74,3 +74,14 @@ def versions() -> dict[str, str]:
     """Return the versions of what is measured."""
     python, kernel = platform.python_version(), platform.release()
     return {"python": python, "kernel": kernel} | {name: version(name) for name in _PACKAGES}
+
+
+def reset_peak_memory(pid: int) -> None:
+    """Let the peak memory of a process begin anew."""
+    (Path("/proc") / str(pid) / "clear_refs").write_text("5")  # proc_pid_clear_refs(5)
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most bytes of memory that a process has had since its peak was reset."""
+    status = (Path("/proc") / str(pid) / "status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024

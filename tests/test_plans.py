@@ -1,0 +1,198 @@
+"""The plans of every hot statement on grown tables, those of statements inside functions too.
+
+The product's connections set enable_seqscan = off; here the planner is free, and must not want one. The plans
+are those that debug_print_plan tells of (auto_explain is not in every PostgreSQL).
+"""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import asyncpg
+import pytest
+
+from callactors.call import Change, Event, EventKind, Facts, Row
+from callactors.sequence import StreamSequence
+from callactors.states import CallState
+from callactors.store import calls, claims, connection, due, events
+from callactors.store.flush import CallChanges, flush
+from callactors.store.journal import JournalLimits
+from callactors.store.nodes import LEASE
+from tests.storage import ME, OTHER, Sql, new, repeat
+
+GROWN: Final = (
+    """
+insert into calls (call_id, owner, state, attempt_running, wake_at, streams, packets)
+select 'bulk' || g, case when g % 100 = 0 then 'me/1' when g % 2 = 0 then 'other/1' end,
+    case when g % 100 = 0 then 'IN_PROGRESS' else 'ARCHIVED' end, g % 10000 = 0,
+    case when g % 1000 = 0 then now() - interval '1 s' when g % 50 = 0 then now() + interval '1 h' end,
+    '{"": {"last": 1, "missing": [[0, 0]]}}', 1
+from generate_series(1, 100000) g
+""",
+    "insert into packets select call_no, g, 1, now(), '', 'x' from calls, generate_series(1, 2) g",
+    "insert into packets select 1, g, 1, now(), '', 'x' from generate_series(3, 50000) g",
+    """
+insert into call_events (xid, call_no, version, call_id, kind, to_state, attempt, detail)
+select (1 + call_no / 200)::text::xid8, call_no, 1, call_id, 'transition', 'IN_PROGRESS', 0, '{}' from calls
+order by call_no
+""",
+    "insert into nodes values ('me/1', now())",
+    "analyze",
+)
+BIG: Final = ("calls", "packets", "call_events")
+_RELATION: Final = re.compile(r"\{RANGETBLENTRY .*?:rtekind (?:0 :relid (\d+)|\d+)")
+_SCAN: Final = re.compile(
+    r"\{(SEQSCAN|INDEXSCAN|INDEXONLYSCAN|BITMAPINDEXSCAN) .*?scanrelid (\d+)"
+    r"(?: :indexid (\d+)(?: :isshared \w+)? :indexqual (<>)?)?"
+)
+_FUNCTION: Final = re.compile(r'function "?(\w+)')
+
+
+class Scan(NamedTuple):
+    """How a plan reads a table: by a range of an index, all of an index, or without one from end to end."""
+
+    table: str
+    index_name: str | None
+    is_whole: bool
+    functions: frozenset[str]
+    """Those the statement is in."""
+
+
+class Planner:
+    """The plans that a session's statements get."""
+
+    def __init__(self, sql: Sql, names: dict[int, str], partial_indexes: set[str]) -> None:
+        self.sql = sql
+        self._names = names
+        self._partial_indexes = partial_indexes
+        self._told: list[tuple[str, str]] = []
+        sql.add_log_listener(self._hear)
+
+    async def scans(self, scene: "Scene", *, but_for: str = "") -> list[Scan]:
+        """Return how the plans made for *scene*, after *but_for*, read the big tables; both are undone."""
+        self._told.clear()
+        transaction = self.sql.transaction()
+        await transaction.start()
+        await self.sql.execute(f"{but_for}; discard plans; set local client_min_messages = log")
+        await self.sql.execute("set local debug_print_plan = on")
+        await scene(self.sql)
+        await transaction.rollback()
+        return [scan for plan, context in self._told for scan in self._read(plan, context)]
+
+    def _hear(self, _: object, message: Any) -> None:
+        if message.message == "plan:":
+            self._told.append((" ".join(message.detail.split()), message.context or ""))
+
+    def _read(self, plan: str, context: str) -> Iterator[Scan]:
+        relations = [int(number or 0) for number in _RELATION.findall(plan)]
+        functions = frozenset(_FUNCTION.findall(context))
+        for kind, position, index_id, no_condition in _SCAN.findall(plan):
+            table = self._names.get(relations[int(position) - 1], "")
+            if table not in BIG:
+                continue
+            index = self._names[int(index_id)] if index_id else None
+            is_whole = kind == "SEQSCAN" or (bool(no_condition) and index not in self._partial_indexes)
+            yield Scan(table, index, is_whole, functions)
+
+
+async def claim_new(sql: Sql, count: int) -> None:
+    ids = [f"new{i}" for i in range(count)]
+    assert len(await sql.fetch(claims._CLAIM, ME, ids, [True] * count, True, LEASE)) == count
+
+
+async def claim_stored(sql: Sql, count: int) -> None:
+    ids = [f"bulk{i}" for i in range(1, count + 1)]
+    assert len(await sql.fetch(claims._CLAIM, ME, ids, [False] * count, True, LEASE)) == count
+
+
+async def flush_all(sql: Sql, count: int) -> None:
+    """New packets, stored ones under a lost answer, repeats, rows and events, each of *count* calls."""
+    numbers = [100 * (i + 1) for i in range(count)]
+    row = Row(Facts(), {"": StreamSequence(4, ((0, 0),))}, packets=3, late=0, duplicates=1)
+    event = Event(2, EventKind.TRANSITION, CallState.IN_PROGRESS, CallState.COMPLETED, 0, {})
+    changes = [new(2), new(3), repeat(1), Change(row=row, events=(event,))]
+    flushed = await flush(sql, ME, [CallChanges(n, f"bulk{n}", 1, changes) for n in numbers])
+    assert not flushed.fenced
+    assert not flushed.conflicts
+
+
+async def read_call(sql: Sql) -> None:
+    assert await sql.fetchrow(calls._READ, "bulk7")
+    assert await sql.fetchval(calls._DATA, "bulk7", "", 1) == "x"
+
+
+async def sweep(sql: Sql) -> None:
+    page = await due.read_due(sql, ME, due.FIRST, may_take_stale=True, lease=LEASE)
+    assert len(page.call_ids) == 100
+    await due.read_orphaned_attempts(sql, OTHER, may_take_stale=True, lease=LEASE)
+
+
+async def read_events(sql: Sql) -> None:
+    assert (await events.read_end(sql)).event_id == 100_000
+    assert len(await events.read_page(sql, events.START)) == events.PAGE
+
+
+async def poll_events(sql: Sql) -> None:
+    for _ in range(10):  # from the sixth time on the plan may be one for all parameters
+        assert not await events.is_behind(sql, events.Position(2**62, 0))
+
+
+Scene: TypeAlias = Callable[[Sql], Awaitable[None]]
+_CLAIMS: Final = frozenset({"claim_1", "tail_1"})
+_FLUSHES: Final = frozenset({"flush_1", "stored_otherwise_1", "last_packet_at_1"})
+SCENES: Final[dict[Scene, frozenset[str]]] = {
+    partial(claim_new, count=1): _CLAIMS,
+    partial(claim_new, count=claims._BATCH): _CLAIMS,
+    partial(claim_stored, count=1): _CLAIMS,
+    partial(claim_stored, count=claims._BATCH): _CLAIMS,
+    partial(flush_all, count=1): _FLUSHES,
+    partial(flush_all, count=JournalLimits().batch): _FLUSHES,
+    read_call: frozenset({"tail_1"}),
+    sweep: frozenset(),
+}
+"""What is done, and the functions whose statements read the big tables then."""
+
+NEEDED: Final[dict[str, Scene]] = {
+    "alter table calls drop constraint calls_call_id_key": partial(claim_stored, count=1),
+    "alter table calls drop constraint calls_pkey": partial(flush_all, count=1),
+    "alter table packets drop constraint packets_pkey": partial(flush_all, count=1),
+    "drop index calls_wake_at": sweep,
+    "drop index calls_attempt_running": sweep,
+    "drop index call_events_log": poll_events,
+}
+
+
+@pytest.fixture
+async def planner(dsn: str) -> AsyncIterator[Planner]:
+    """A session of the product on grown tables, but for its enable_* switches."""
+    settings = {k: v for k, v in connection._SERVER_SETTINGS.items() if not k.startswith("enable_")}
+    sql = await asyncpg.connect(dsn, server_settings=settings)
+    for statement in GROWN:
+        await sql.execute(statement)
+    names = {r["oid"]: r["relname"] for r in await sql.fetch("select oid, relname from pg_class")}
+    partial_indexes = await sql.fetch("select indexrelid from pg_index where indpred is not null")
+    yield Planner(sql, names, {names[number] for (number,) in partial_indexes})
+    await sql.close()
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_no_statement_of_a_call_reads_a_whole_table(planner: Planner, mode: str) -> None:
+    await planner.sql.execute(f"set plan_cache_mode = {mode}")
+    for scene, functions in SCENES.items():
+        scans = await planner.scans(scene)
+        assert [scan for scan in scans if scan.is_whole] == [], scene
+        assert functions <= {name for scan in scans for name in scan.functions}, scene
+
+
+async def test_reading_events_reads_no_more_than_a_page(planner: Planner) -> None:
+    assert [scan for scan in await planner.scans(read_events) if scan.is_whole] == []
+
+
+async def test_looking_for_newer_events_reads_none(planner: Planner) -> None:
+    assert [scan for scan in await planner.scans(poll_events) if scan.is_whole] == []
+
+
+async def test_a_missing_index_shows(planner: Planner) -> None:
+    for removal, scene in NEEDED.items():
+        assert any(scan.is_whole for scan in await planner.scans(scene, but_for=removal)), removal
