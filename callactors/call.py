@@ -145,6 +145,11 @@ class Call:
         """
         name, sequence = packet.stream, packet.sequence
         stream = self.streams.get(name, _NEW_STREAM)
+        if sequence == stream.next and sequence and self.facts.state is CallState.IN_PROGRESS:
+            # The one that is expected: what is below decides the same, at twice the cost.
+            self.streams[name] = after = StreamSequence(sequence + 1, stream.missing)
+            self.packets += 1
+            return Change(packet), Accepted(name, sequence, False, False, None, self.packets, after.gaps)
         if stream.has(sequence):
             self.duplicates += 1
             accepted = Accepted(name, sequence, True, False, None, self.packets, stream.gaps)

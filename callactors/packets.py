@@ -130,7 +130,7 @@ def check_call_id(call_id: str) -> str:
 
 def _read(model: type[_Model], body: bytes | str) -> _Model:
     try:
-        return model.model_validate_json(body)
+        return model.__pydantic_validator__.validate_json(body)  # type: ignore[no-any-return]
     except ValidationError as error:
         raise _explain(error) from None
 

@@ -42,6 +42,7 @@ from callactors.sweeper import Sweeper
 log = logging.getLogger(__name__)
 
 _READ_CONNECTIONS: Final = 5
+_COMMITTERS: Final = 2  # while the database has the batch of one, the other's is made
 _STORE_MARGIN: Final = 5.0  # seconds that the journal gets after the actors have drained
 
 
@@ -101,7 +102,13 @@ class CallSystem:
         self._node = Node(self._dsn, options.node)
         self.feed = Feed(self._dsn, self._pool, self.hub, log_id)
         self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke)
-        self._journal = Journal(self._dsn, self._node.owner, on_events=self.feed.poke, limits=options.journal)
+        self._journal = Journal(
+            self._dsn,
+            self._node.owner,
+            on_events=self.feed.poke,
+            committers=_COMMITTERS,
+            limits=options.journal,
+        )
         self._registry: ActorRegistry[str, Message] = ActorRegistry(self._make_actor, limits=options.registry)
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
         self._call_services = self._make_call_services()

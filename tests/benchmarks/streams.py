@@ -18,7 +18,7 @@ from tests.benchmarks.stream_load import Kind, StreamPlan, StreamResult
 
 _CALLACTORS: Final = ("-m", "callactors", "serve", "--port", "0")
 _CALLS: Final = 8
-_SHORT, _LONG = 5_000, 25_000  # packets of a call in a round
+_SHORT, _LONG = 12_000, 50_000  # packets of a call in a round
 
 
 @dataclass(slots=True)
