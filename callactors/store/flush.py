@@ -1,4 +1,4 @@
-"""One flush: the changes of many calls as the arguments of flush_1, and what it answers."""
+"""One flush: the changes of many calls as the arguments of flush_2, and what it answers."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from callactors.packets import Packet
 from callactors.store.connection import Connection
 from callactors.store.rows import write_event, write_row
 
-_FLUSH: Final = "select * from flush_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_FLUSH: Final = "select * from flush_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 
 
 class CallChanges(NamedTuple):
@@ -68,7 +68,7 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
         json.dumps(events) if events else None,
     )
     if found is None:
-        raise RuntimeError("flush_1 answers with one row")
+        raise RuntimeError("flush_2 answers with one row")
     guilty = [packets[i - 1] for i in found["conflicts"] or ()]
     guilty += [repeats[i - 1] for i in found["repeat_conflicts"] or ()]
     conflicts = frozenset((call_no, position) for call_no, position, _ in guilty)
