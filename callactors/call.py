@@ -158,12 +158,12 @@ class Call:
         is_late = sequence < stream.next or self.facts.state is not CallState.IN_PROGRESS
         expected = stream.next or 1
         gap = (expected, sequence - 1) if sequence > expected else None
-        is_first = stream is _NEW_STREAM
+        writes_stream = stream is _NEW_STREAM and name != ""  # a claim looks for the stream "" in any case
         self.streams[name] = after
         self.packets += 1
         self.late += is_late
         accepted = Accepted(name, sequence, False, is_late, gap, self.packets, after.gaps)
-        return Change(packet, False, self.row() if is_first else None), accepted
+        return Change(packet, False, self.row() if writes_stream else None), accepted
 
     def complete(
         self, request: CompleteRequest, *, grace: float, attempt_timeout: float

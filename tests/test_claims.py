@@ -220,3 +220,13 @@ async def test_claim_that_the_database_refuses_is_answered(dsn: str, sql: Sql) -
         with pytest.raises(StorageRefused):
             await claims.claim("a\x00b", creates=True)
         assert await claims.claim("c", creates=True) is not None
+
+
+async def test_packets_that_the_row_knows_nothing_of_are_counted(sql: Sql) -> None:
+    [claimed] = await claim(sql, ME, "c")
+    changes = [new(sequence) for sequence in (0, 1, 5)]
+    await flush(sql, ME, [CallChanges(claimed.call_no, "c", claimed.epoch, changes)])
+    assert await sql.fetchval("select streams from calls") == "{}"
+    [again] = await claim(sql, OTHER, "c")
+    assert again.call.packets == 3
+    assert again.call.streams == {"": StreamSequence(6, ((2, 4),))}

@@ -9,7 +9,10 @@ from callactors.store.rows import read_call
 
 _READ: Final = """
 select c.*, extract(epoch from c.wake_at - clock_timestamp())::float8 as wake_in,
-    t.streams as tail_streams, t.sequences as tail_sequences
+    t.streams as tail_streams, t.sequences as tail_sequences,
+    coalesce(c.last_packet_at, (
+        select max(p.received_at) from packets p where p.call_no = c.call_no
+    )) as last_received_at
 from calls c cross join lateral tail_1(c.call_no, c.streams) t where c.call_id = $1
 """
 _DATA: Final = """
@@ -37,7 +40,8 @@ async def read(pool: Pool, call_id: str) -> StoredCall | None:
         record = await connection.fetchrow(_READ, call_id)
     if record is None:
         return None
-    columns = {name: record[name] for name in ("started_at", "last_packet_at", "completed_at", "finished_at")}
+    columns = {name: record[name] for name in ("started_at", "completed_at", "finished_at")}
+    columns["last_packet_at"] = record["last_received_at"]  # of a young call the row has none
     for name in ("metadata", "result", "last_error"):
         columns[name] = None if record[name] is None else json.loads(record[name])
     return StoredCall(read_call(record), columns)
