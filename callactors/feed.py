@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 TOPIC: Final = "events"
 _POLL_INTERVAL: Final = 1.0
 _HORIZON_INTERVAL: Final = 0.02  # how soon to ask again for events that an open transaction holds back
+_PACE: Final = 0.005  # events that are committed so close together are read together
 _LAG_WARNING: Final = 1.0
 
 
@@ -92,14 +93,20 @@ class Feed:
                 async with asyncio.timeout(_HORIZON_INTERVAL if is_behind else _POLL_INTERVAL):
                     await self._poked.wait()
             except TimeoutError:
-                pass
+                continue
+            await asyncio.sleep(_PACE)
 
     async def _follow(self) -> bool:
         """Publish what is new, and return whether events stand above the horizon."""
-        while page := await self._session.run(lambda c: events.read_page(c, self._position)):
-            for event in page:
-                self._hub.publish(TOPIC, self._present(event))
-                self._position = event.position
+        is_full = True
+        while is_full:
+            page = await self._session.run(lambda c: events.read_page(c, self._position))
+            if self._hub.count(TOPIC):
+                for event in page:
+                    self._hub.publish(TOPIC, self._present(event))
+            if page:
+                self._position = page[-1].position
+            is_full = len(page) == events.PAGE
         return await self._session.run(lambda c: events.is_behind(c, self._position))
 
     def _watch_lag(self, is_behind: bool) -> None:

@@ -67,15 +67,20 @@ def read_claimed(record: Record) -> Claimed:
 
 def read_call(record: Record) -> Call:
     """Return the call in *record*: the row, and the packets committed after the row was written."""
-    facts = Facts(
-        state=CallState(record["state"]),
-        version=record["version"],
-        generation=record["generation"],
-        attempt=record["attempt"],
-        is_attempting=record["attempt_running"],
-        crashes=record["crashes"],
-        wake_in=record["wake_in"],
-        end_reason=EndReason(record["end_reason"]) if record["end_reason"] else None,
+    is_fresh = record["version"] == 1 and not record["crashes"] and record["wake_in"] is None
+    facts = (
+        Facts()
+        if is_fresh
+        else Facts(
+            state=CallState(record["state"]),
+            version=record["version"],
+            generation=record["generation"],
+            attempt=record["attempt"],
+            is_attempting=record["attempt_running"],
+            crashes=record["crashes"],
+            wake_in=record["wake_in"],
+            end_reason=EndReason(record["end_reason"]) if record["end_reason"] else None,
+        )
     )
     streams = {name: _stream(state) for name, state in json.loads(record["streams"]).items()}
     row = Row(facts, streams, record["packets"], record["late"], record["duplicates"])
