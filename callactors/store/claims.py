@@ -84,6 +84,7 @@ class Claims:
                 log.exception("claiming %d calls failed", len(batch))
                 self._fail(batch, StorageRefused(type(error).__name__))
             self._in_flight_since = None
+            await asyncio.sleep(0)  # as the journal does: let in what has arrived meanwhile
 
     async def _claim(self, batch: dict[str, tuple[bool, "Future[Claimed | None]"]]) -> None:
         ids, creates = list(batch), [creates for creates, _ in batch.values()]

@@ -63,6 +63,8 @@ class _Arm:
             seconds=seconds,
             rate=rate,
             are_calls_new=self.are_calls_new,
+            # A new call makes two round trips: twice the connections keep the server as busy.
+            connections=256 if self.are_calls_new else 128,
         )
 
 
