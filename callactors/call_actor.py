@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MAX_TRIES: Final = 3  # how often a message may meet another owner before it is refused
 MAX_FAILURES: Final = 3  # how often an actor may fail within the registry's window before its call is ended
 CHECKPOINT_PACKETS: Final = 1_000
-CHECKPOINT_INTERVAL: Final = 5.0
+CHECKPOINT_INTERVAL: Final = 60.0  # each row written is a version that long readers make all look at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
