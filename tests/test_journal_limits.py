@@ -45,6 +45,29 @@ async def test_call_with_many_waiting_changes_delays_another_by_no_more_than_a_b
     assert [ticket for ticket in order if ticket is not one] == many
 
 
+async def test_a_batch_that_calls_share_has_no_more_than_a_share_of_each(dsn: str, sql: Sql) -> None:
+    loud, quiet, blocked = await claim(sql, ME, "loud", "quiet", "blocked")
+    async with journal_of(dsn, share=10) as journal:
+        async with locked(dsn, "blocked"):
+            tickets = submit(writer_of(journal, blocked), new(1))
+            await until_waiting(sql)
+            tickets += submit(writer_of(journal, loud), *map(new, range(500)))
+            tickets += submit(writer_of(journal, quiet), new(1))
+        assert set(await verdicts(tickets)) == {STORED}
+    sizes = await sql.fetch("select count(*) from packets group by received_at order by min(received_at)")
+    assert [row["count"] for row in sizes] == [1, 11, 490]
+
+
+async def test_a_batch_has_no_more_bytes_than_its_limit(dsn: str, sql: Sql) -> None:
+    [claimed] = await claim(sql, ME, "c")
+    async with journal_of(dsn, batch_size=3_200) as journal:
+        small = [new(sequence, "x" * 1_000) for sequence in range(9)]
+        tickets = submit(writer_of(journal, claimed), *small, new(10, "x" * 9_000))
+        assert set(await verdicts(tickets)) == {STORED}
+    sizes = await sql.fetch("select count(*) from packets group by received_at order by min(received_at)")
+    assert [row["count"] for row in sizes] == [2, 2, 2, 2, 1, 1]
+
+
 async def test_changes_of_one_call_keep_their_order_over_many_batches(dsn: str, sql: Sql) -> None:
     claimed = await claim(sql, ME, "a", "b", "c")
     order: list[Ticket] = []

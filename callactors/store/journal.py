@@ -53,7 +53,7 @@ class JournalLimits:
     batch: int = 1_000
     batch_size: int = 4 * 1024 * 1024
     share: int = 64
-    """How many changes one call may have in a batch before all others had their turn."""
+    """How many changes one call may have in a batch that it shares with others."""
 
 
 class Journal:
@@ -162,6 +162,18 @@ class Writer:
         self.waiting.append(ticket)
         self._committer.add(self, ticket)
 
+    def take(self, items: int, size: int) -> tuple[list[Ticket], int]:
+        """Remove and return the first that wait, at most *items* and *size* bytes but one, and their size."""
+        taken = total = 0
+        for ticket in self.waiting[:items]:
+            if taken and total + ticket.size > size:
+                break
+            taken += 1
+            total += ticket.size
+        share = self.waiting[:taken]
+        del self.waiting[:taken]
+        return share, total
+
     async def drained(self) -> None:
         """Return when every change so far is settled. For one waiter at a time."""
         if self.unsettled:
@@ -256,25 +268,30 @@ class _Committer:
                 self.is_idle.set()
 
     def _gather(self) -> tuple[list[_Part], float | None]:
-        """Take a share of every ready writer in turn, until the batch is full."""
+        """Take a share of every ready writer until the batch is full; a single one may fill it.
+
+        What one call sends flat out must not make the batches long in which the others' packets are.
+        """
         limits = self._journal.limits
-        parts: dict[Writer, list[Ticket]] = {}
+        parts: list[_Part] = []
         since = self._ready[0].since if self._ready else None
         now = monotonic()
         items = size = 0
-        while self._ready and items < limits.batch and size < limits.batch_size:
+        share_limit = limits.share if len(self._ready) > 1 else limits.batch
+        for _ in range(len(self._ready)):
+            if items >= limits.batch or size >= limits.batch_size:
+                break
             writer = self._ready.popleft()
-            share = writer.waiting[: min(limits.share, limits.batch - items)]
+            share, its_size = writer.take(min(share_limit, limits.batch - items), limits.batch_size - size)
             if not share:
                 continue  # it failed while it waited here
-            del writer.waiting[: len(share)]
-            parts.setdefault(writer, []).extend(share)
+            parts.append((writer, share))
             items += len(share)
-            size += sum([ticket.size for ticket in share])
+            size += its_size
             if writer.waiting:
                 writer.since = now  # a busy writer is not a late one
                 self._ready.append(writer)
-        return list(parts.items()), since
+        return parts, since
 
     async def _commit(self, parts: list[_Part]) -> None:
         """Flush *parts*; if the database refuses them, look for the guilty change by halves."""
