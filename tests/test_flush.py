@@ -128,3 +128,12 @@ async def test_wake_is_counted_from_its_event_and_not_moved_by_later_rows(own: S
     assert await column(own, "wake_at") == wake_at
     await run(own, Change(row=row._replace(packets=5, facts=replace(row.facts, version=3, wake_in=None))))
     assert await column(own, "wake_at") is None
+
+
+async def test_a_packet_stored_with_other_data_is_told_although_nobody_knew_it(own: Sql) -> None:
+    await claim(own, ME, "c")
+    await run(own, new(1, "first"), new(2))
+    number = await column(own, "call_no")
+    told = await run(own, new(1, "other"), new(2), new(3))
+    assert (told.fenced, told.conflicts) == (frozenset(), {(number, 0)})
+    assert await own.fetchval("select string_agg(data, ',' order by sequence) from packets") == "first,x,x"

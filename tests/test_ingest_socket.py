@@ -4,7 +4,7 @@ stands still, shutdown under load, frames that are no text."""
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors.system import CallSystem
+from callactors.web import ingest_socket
 from callactors.web.keys import SYSTEM
 from callactors.web.lines import WINDOW
 from callactors.web.setup import routes, setup
@@ -178,3 +179,18 @@ async def test_binary_frames_and_long_ones_end_the_connection(client: Client) ->
     async with connected(client) as ws:
         await send(ws, [1], data="x" * 2_000_000)
         assert (await ws.receive()).data == 1009
+
+
+async def test_a_sender_that_does_not_read_its_answers_is_cut_off(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_socket, "_SEND_TIMEOUT", 0.2)
+    ws = await client.ws_connect("/v1/call/stream/c")
+    hub = client.app[SYSTEM].hub
+    ws._response.connection.transport.pause_reading()  # type: ignore[union-attr]
+    with suppress(ConnectionError):
+        async with asyncio.timeout(20):
+            while hub.count("ingest sockets"):
+                for _ in range(500):
+                    await ws.send_str("{")  # the answer to it is longer
+                await asyncio.sleep(0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from callactors.web.ingest import present_completed
 from callactors.web.keys import get_system
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
 from callactors.web.problems import answering, describe
+
+log = logging.getLogger(__name__)
 
 _MAX_FRAME: Final = 1024 * 1024
 _HEARTBEAT: Final = 20.0
@@ -76,6 +79,7 @@ class _SocketIngest:
         self._answered = 0
         self._size = 0
         self._is_ending = False
+        self._is_over = False
         self._has_news = asyncio.Event()
         self._has_room = asyncio.Event()
 
@@ -98,9 +102,13 @@ class _SocketIngest:
                 await self._ws.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"send text frames")
                 return
             self._take(message.data)
-            while self._frames - self._answered >= WINDOW or self._size >= WINDOW_SIZE:
+            while not self._is_over and (
+                self._frames - self._answered >= WINDOW or self._size >= WINDOW_SIZE
+            ):
                 self._has_room.clear()
                 await self._has_room.wait()
+            if self._is_over:
+                return
 
     async def answer(self) -> None:
         """Send acks, and before them what was refused, until the server shuts down."""
@@ -115,7 +123,10 @@ class _SocketIngest:
         except TimeoutError:
             self._abort()
         except ConnectionError:
-            pass  # `read` ends too
+            log.debug("a sender is gone before its ack")
+        finally:  # `read` must not wait for room that nobody makes
+            self._is_over = True
+            self._has_room.set()
 
     def _take(self, text: str) -> None:
         self._frames += 1
