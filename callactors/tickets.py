@@ -79,14 +79,10 @@ class PartTicket(CallTicket):
         outcomes: Outcomes,
         index: int,
     ) -> None:
-        self._on_settled = on_settled
+        super().__init__(on_settled, writer, change, outcomes.envelope, answer)
         self._packet = packet
         self._outcomes = outcomes
         self._index = index
-        self.writer = writer
-        self.change = change
-        self.answer = answer
-        self.size = 0
 
     def tell(self, answer: object) -> None:
         self._outcomes.put(self._index, answer)
@@ -94,7 +90,7 @@ class PartTicket(CallTicket):
     def envelope(self) -> Envelope[Message]:
         """Return the packet as a message of its own, in the place where the many came."""
         envelope: Envelope[Message] = Envelope(Accept(self._packet), _PartReply(self._outcomes, self._index))
-        envelope.arrival = self._outcomes.envelope.arrival
+        envelope.arrival = self._envelope.arrival
         return envelope
 
 
