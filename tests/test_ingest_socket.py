@@ -185,6 +185,8 @@ async def test_a_sender_that_does_not_read_its_answers_is_cut_off(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ingest_socket, "_SEND_TIMEOUT", 0.2)
+    server = client.server.runner.server  # type: ignore[union-attr]
+    server.handler_cancellation = False  # type: ignore[union-attr]  # as in production
     ws = await client.ws_connect("/v1/call/stream/c")
     hub = client.app[SYSTEM].hub
     ws._response.connection.transport.pause_reading()  # type: ignore[union-attr]
@@ -194,3 +196,6 @@ async def test_a_sender_that_does_not_read_its_answers_is_cut_off(
                 for _ in range(500):
                     await ws.send_str("{")  # the answer to it is longer
                 await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while hub.count("ingest sockets"):  # noqa: ASYNC110  # the handler ends on its own
+            await asyncio.sleep(0.01)
