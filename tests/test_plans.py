@@ -23,11 +23,11 @@ from tests.storage import ME, OTHER, Sql, new, repeat
 
 GROWN: Final = (
     """
-insert into calls (call_id, owner, state, attempt_running, wake_at, streams, packets)
+insert into calls (call_id, owner, state, attempt_running, wake_at, streams, packets, finished_at)
 select 'bulk' || g, case when g % 100 = 0 then 'me/1' when g % 2 = 0 then 'other/1' end,
     case when g % 100 = 0 then 'IN_PROGRESS' else 'ARCHIVED' end, g % 10000 = 0,
     case when g % 1000 = 0 then now() - interval '1 s' when g % 50 = 0 then now() + interval '1 h' end,
-    '{"": {"last": 1, "missing": [[0, 0]]}}', 1
+    '{"": {"last": 1, "missing": [[0, 0]]}}', 1, case when g % 100 <> 0 then now() end
 from generate_series(1, 100000) g
 """,
     "insert into packets select call_no, g, 1, now(), '', 'x' from calls, generate_series(1, 2) g",
@@ -155,10 +155,10 @@ SCENES: Final[dict[Scene, frozenset[str]]] = {
 
 NEEDED: Final[dict[str, Scene]] = {
     "alter table calls drop constraint calls_call_id_key": partial(claim_stored, count=1),
-    "alter table calls drop constraint calls_pkey": partial(flush_all, count=1),
+    "alter table calls drop constraint calls_pkey; drop index calls_started_at": partial(flush_all, count=1),
     "alter table packets drop constraint packets_pkey": partial(flush_all, count=1),
     "drop index calls_wake_at": sweep,
-    "drop index calls_attempt_running": sweep,
+    "drop index calls_attempt_running, calls_live": sweep,
     "drop index call_events_log": poll_events,
 }
 
