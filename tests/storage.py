@@ -156,3 +156,15 @@ async def buffers(sql: Sql, query: str, *arguments: object) -> int:
     """How many buffers *query* touches, those of the functions it calls included."""
     plan = json.loads(await sql.fetchval(f"explain (analyze, buffers, format json) {query}", *arguments))
     return int(plan[0]["Plan"]["Shared Hit Blocks"] + plan[0]["Plan"]["Shared Read Blocks"])
+
+
+async def rows_read(sql: Sql) -> int:
+    """How many rows of `calls` and `call_events`, or entries of their indexes, *sql*'s session has read."""
+    await sql.execute("select pg_stat_force_next_flush()")
+    await sql.execute("select pg_stat_clear_snapshot()")
+    return int(
+        await sql.fetchval(
+            "select sum(seq_tup_read + (select sum(idx_tup_read) from pg_stat_user_indexes i"
+            " where i.relid = t.relid))::bigint from pg_stat_user_tables t where relname like 'call%'"
+        )
+    )
