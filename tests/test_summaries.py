@@ -133,7 +133,7 @@ async def test_a_snapshot_reads_what_it_tells_also_with_plans_of_empty_tables(ds
         )
         await own.execute("insert into calls (call_id) select 'l' || g from generate_series(1, 20) g")
         before = await rows_read(own)
-        assert len(await read_live(own, 50_010, 10)) == 10
+        assert len(await read_live(own, 0, 10)) == 10
         assert len(await read_ended(own, 10)) == 10
         assert await rows_read(own) - before < 50
     finally:
