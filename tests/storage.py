@@ -27,7 +27,7 @@ class Ticket:
 
     def __init__(self, change: Change, order: list["Ticket"] | None = None) -> None:
         self.change = change
-        self.size = 0
+        self.count = self.size = 0
         self.verdict: Future[Verdict] = asyncio.get_running_loop().create_future()
         self._order = order
 
@@ -47,11 +47,11 @@ def unstorable(sequence: int) -> Packet:
 
 
 def new(sequence: int, data: str = "x", stream: str = "") -> Change:
-    return Change(packet(sequence, data, stream))
+    return Change((packet(sequence, data, stream),))
 
 
 def repeat(sequence: int, data: str = "x") -> Change:
-    return Change(packet(sequence, data), is_repeat=True)
+    return Change((packet(sequence, data),), is_repeat=True)
 
 
 def submit(writer: Writer, *changes: Change, order: list[Ticket] | None = None) -> list[Ticket]:
