@@ -15,9 +15,8 @@ from callactors.store.events import Cursor
 from callactors.system import CallSystem
 from callactors.web.keys import SYSTEM
 from callactors.web.setup import routes, setup
-from tests.scenes import COMPLETE, OPTIONS, packet, until, until_state
+from tests.scenes import COMPLETE, OPTIONS, make_app, packet, until, until_state
 from tests.storage import Sql
-from tests.test_web import make_app
 
 Client: TypeAlias = Any
 

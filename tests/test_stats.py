@@ -12,9 +12,8 @@ from callactors.store import stats
 from callactors.store.connection import close_pool, open_pool
 from callactors.store.stats import Stats, read_stats
 from tests.proxy import proxy_to
-from tests.scenes import packet, running, until, until_state
+from tests.scenes import make_app, packet, running, until, until_state
 from tests.storage import Sql, reader, rows_read, session
-from tests.test_web import make_app
 
 CALLS = """
 insert into calls (call_id, version, state, attempt_running, finished_at)
