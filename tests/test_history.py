@@ -54,18 +54,12 @@ async def test_a_calls_events_tell_its_story(dsn: str, sql: Sql, aiohttp_client:
     assert positions == sorted(set(positions))
     assert len(positions) == len(told["events"])
     assert all(event.pop("at").endswith("Z") for event in told["events"])
-    ai = {"state": "PROCESSING_AI", "from": "PROCESSING_AI", "kind": "attempt"}
-    moved = {"kind": "transition"}
+    ended = {"end_reason": "api"}
+    moved = {"kind": "transition", **ended}
+    ai = {"state": "PROCESSING_AI", "from": "PROCESSING_AI", "kind": "attempt", **ended}
     assert told["events"] == [
-        {"version": 1, "state": "IN_PROGRESS", "from": None, "attempt": 0, **moved},
-        {
-            "version": 2,
-            "state": "COMPLETED",
-            "from": "IN_PROGRESS",
-            "attempt": 0,
-            "end_reason": "api",
-            **moved,
-        },
+        {"version": 1, "kind": "transition", "state": "IN_PROGRESS", "from": None, "attempt": 0},
+        {"version": 2, "state": "COMPLETED", "from": "IN_PROGRESS", "attempt": 0, **moved},
         {"version": 3, "state": "PROCESSING_AI", "from": "COMPLETED", "attempt": 1, **moved},
         {"version": 4, "attempt": 1, "phase": "started", **ai},
         {"version": 5, "attempt": 1, "phase": "failed", "reason": "too busy", "retry_in": 0.0, **ai},
