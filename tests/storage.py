@@ -11,6 +11,7 @@ import asyncpg
 
 from callactors.call import Change
 from callactors.packets import Packet
+from callactors.store.connection import close_pool, open_pool, reading
 from callactors.store.journal import Journal, JournalLimits, Verdict, Writer
 from callactors.store.nodes import LEASE
 from callactors.store.rows import Claimed, read_claimed
@@ -115,6 +116,18 @@ async def session(dsn: str) -> AsyncIterator[Sql]:
         yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def reader(dsn: str, *, mode: str = "auto") -> AsyncIterator[Sql]:
+    """A connection as the read side has it; *mode* is the plan_cache_mode."""
+    pool = await open_pool(dsn, size=1)
+    try:
+        async with reading(pool) as connection:
+            await connection.execute(f"set plan_cache_mode = {mode}")
+            yield connection
+    finally:
+        await close_pool(pool)
 
 
 @asynccontextmanager
