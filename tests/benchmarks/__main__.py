@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,9 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
 }
 
 
+_ON_UVLOOP: Final = ("ingest", "ingest-new-calls", "stream-ndjson", "stream-websocket")
+
+
 def main() -> None:
     """Run the benchmarks that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
@@ -38,19 +42,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a round in an arm (default 3)")
     parser.add_argument("--rounds", type=int, default=4, help="in each arm (default 4)")
     parser.add_argument("--long", action="store_true", help="measure at the sizes the figures are stated for")
+    parser.add_argument(
+        "--uvloop", action="store_true", help=f"on uvloop over on asyncio's own loop: {', '.join(_ON_UVLOOP)}"
+    )
     parser.add_argument("--profile", type=Path, metavar="FILE", help="run the server under cProfile")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - BENCHMARKS.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     if arguments.seconds <= 0 or arguments.rounds < 1:
         parser.error("--seconds and --rounds must be positive")
+    if arguments.uvloop and find_spec("uvloop") is None:
+        parser.error("uvloop is not installed: install callactors[uvloop]")
+    if arguments.uvloop and (others := set(arguments.names) - set(_ON_UVLOOP)):
+        parser.error(f"--uvloop is not for {', '.join(sorted(others))}")
     options = Options(
         seconds=arguments.seconds,
         rounds=arguments.rounds,
         profile=arguments.profile,
         is_long=arguments.long,
+        on_uvloop=arguments.uvloop,
     )
-    for name in arguments.names or BENCHMARKS:
+    for name in arguments.names or (_ON_UVLOOP if arguments.uvloop else BENCHMARKS):
         report = asyncio.run(BENCHMARKS[name](options))
         print("\n".join(report.lines), flush=True)
         for problem in report.problems:

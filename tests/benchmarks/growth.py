@@ -13,6 +13,7 @@ from callactors.store.embedded import EmbeddedPostgres
 from callactors.store.flush import CallChanges, flush
 from callactors.store.migrations import migrate
 from callactors.store.nodes import LEASE
+from tests.benchmarks.databases import add_database
 from tests.benchmarks.load import DATA
 from tests.benchmarks.machine import versions
 from tests.benchmarks.meter import Cost, Meter
@@ -147,7 +148,15 @@ async def growth(options: Options) -> Report:
     }
     ratio = max(factors.values())
     lines = _table(series, ratio, parts)
-    return Report(name="growth", ratio=ratio, problems=_problems(series), lines=lines, parts=parts)
+    return Report(
+        name="growth",
+        ratio=ratio,
+        wanted=_LIMIT,
+        is_limit=True,
+        problems=_problems(series),
+        lines=lines,
+        parts=parts,
+    )
 
 
 async def _calls(dsn: str, sizes: Sequence[int]) -> Series:
@@ -212,13 +221,7 @@ def _newest(stored: int) -> list[str]:
 @asynccontextmanager
 async def _database(dsn: str, name: str) -> AsyncIterator[Connection]:
     """A session of the product's in the database *name*, which is made if need be."""
-    admin = await connect(dsn.replace("/callactors?", "/postgres?"))
-    try:
-        if not await admin.fetchval("select exists (select from pg_database where datname = $1)", name):
-            await admin.execute(f"create database {name} template callactors")
-    finally:
-        await admin.close()
-    sql = await connect(dsn.replace("/callactors?", f"/{name}?"))
+    sql = await connect(await add_database(dsn, name))
     await sql.execute("set statement_timeout = 0")
     try:
         yield sql
