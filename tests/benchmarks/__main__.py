@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.fairness import fairness
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
 from tests.benchmarks.ingest import ingest
@@ -28,6 +29,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "recovery": recovery,
     "growth": growth,
     "overload": overload,
+    "fairness": fairness,
 }
 
 

@@ -20,7 +20,7 @@ from tests.benchmarks.stream_load import Kind, StreamPlan, StreamResult
 
 _BUSY: Final = 0.95
 _CALLS: Final = 8
-_SHORT, _LONG = 12_000, 50_000  # packets of a call in a round
+_SHORT, _LONG = 20_000, 50_000  # packets of a call in a round
 
 
 @dataclass(slots=True)
