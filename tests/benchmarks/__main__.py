@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.body import body
 from tests.benchmarks.fairness import fairness
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
@@ -30,6 +31,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "growth": growth,
     "overload": overload,
     "fairness": fairness,
+    "body": body,
 }
 
 
