@@ -3,7 +3,8 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from tests.benchmarks.memory import memory
 from tests.benchmarks.new_calls import new_calls
 from tests.benchmarks.overload import overload
 from tests.benchmarks.recovery import recovery
-from tests.benchmarks.report import Benchmark, Options
+from tests.benchmarks.report import Benchmark, Options, Report
 from tests.benchmarks.streams import stream_ndjson, stream_websocket
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
@@ -49,6 +50,9 @@ def main() -> None:
     parser.add_argument(
         "--uvloop", action="store_true", help=f"on uvloop over on asyncio's own loop: {', '.join(_ON_UVLOOP)}"
     )
+    parser.add_argument(
+        "--plot", type=Path, metavar="DIR", help="draw performance-*.svg there, of all that is measured now"
+    )
     parser.add_argument("--profile", type=Path, metavar="FILE", help="run the server under cProfile")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - BENCHMARKS.keys():
@@ -59,6 +63,8 @@ def main() -> None:
         parser.error("uvloop is not installed: install callactors[uvloop]")
     if arguments.uvloop and (others := set(arguments.names) - set(_ON_UVLOOP)):
         parser.error(f"--uvloop is not for {', '.join(sorted(others))}")
+    if arguments.plot is not None and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: install callactors[bench]")
     options = Options(
         seconds=arguments.seconds,
         rounds=arguments.rounds,
@@ -66,13 +72,28 @@ def main() -> None:
         is_long=arguments.long,
         on_uvloop=arguments.uvloop,
     )
+    reports = []
     for name in arguments.names or (_ON_UVLOOP if arguments.uvloop else BENCHMARKS):
-        report = asyncio.run(BENCHMARKS[name](options))
-        print("\n".join(report.lines), flush=True)
-        for problem in report.problems:
-            print(f"warning: {problem}", file=sys.stderr, flush=True)
-        if arguments.json:
-            print(report.to_json(), flush=True)
+        reports.append(asyncio.run(BENCHMARKS[name](options)))
+        _print(reports[-1], has_json=arguments.json)
+    if arguments.plot is not None:
+        form = "long" if options.is_long else "short"
+        _plot(reports, arguments.plot, f"{datetime.now(tz=UTC):%d %B %Y}, the {form} form")
+
+
+def _print(report: Report, *, has_json: bool) -> None:
+    print("\n".join(report.lines), flush=True)
+    for problem in report.problems:
+        print(f"warning: {problem}", file=sys.stderr, flush=True)
+    if has_json:
+        print(report.to_json(), flush=True)
+
+
+def _plot(reports: Sequence[Report], directory: Path, title: str) -> None:
+    from tests.benchmarks.plots import draw  # noqa: PLC0415  matplotlib is only there for who plots
+
+    for path in draw([report.told for report in reports], directory, title=title):
+        print(f"drawn: {path}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
