@@ -77,7 +77,7 @@ async def _measure(server: Server, dsn: str, packets: int) -> _Seen:
     await send(server.port, [[packet("first")]])  # what the first packet of all loads does not count
     reset_peak_memory(server.pid)
     before, begin = peak_memory(server.pid), time.perf_counter()
-    answered = await _post(server.port, packets)
+    answered = await post_lines(server.port, packets)
     seconds, after = time.perf_counter() - begin, peak_memory(server.pid)
     connection = await asyncpg.connect(dsn)
     try:
@@ -96,7 +96,7 @@ async def _measure(server: Server, dsn: str, packets: int) -> _Seen:
     )
 
 
-async def _post(port: int, packets: int) -> int:
+async def post_lines(port: int, packets: int) -> int:
     """Post so many lines in one body, and return how many packets the 202 tells."""
     reader, writer = await open_connection("127.0.0.1", port)
     try:

@@ -79,7 +79,7 @@ class _Scene:
         plan = LoudPlan(
             kind=kind, port=self._server.port, call_id=f"{kind}-{self._runs}", connections=_LOUD_CONNECTIONS
         )
-        async with _sending(plan) as heard:
+        async with sending(plan) as heard:
             rounds.honest.append(await self._send(self._seconds))
         rounds.loud.append(await heard)
         await asyncio.sleep(_SETTLE)
@@ -146,8 +146,8 @@ async def fairness(options: Options) -> Report:
 
 
 @asynccontextmanager
-async def _sending(plan: LoudPlan) -> AsyncIterator["asyncio.Future[Heard]"]:
-    """Let a process send flat out within; the future has what it was told, after that."""
+async def sending(plan: LoudPlan) -> AsyncIterator["asyncio.Future[Heard]"]:
+    """Let a process send flat out meanwhile; the future has what it was told, after that."""
     heard = asyncio.get_running_loop().create_future()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.benchmarks.loud", json.dumps(asdict(plan))), stdin=PIPE, stdout=PIPE

@@ -20,7 +20,8 @@ _STYLE: Final[dict[Any, Any]] = {
     "axes.spines.right": False,
 }
 _GOOD, _BAD, _INVALID, _WANTED = "#2a9d5c", "#c8553d", "#a0a0a0", "#30343f"
-_WIDTH: Final = 8.0
+_WIDTH: Final = 9.0
+_MARGIN: Final = 0.12  # beside the longest bar, for its number
 _ROW: Final = 0.42
 _GROWTH_HEIGHT: Final = 3.6
 
@@ -55,7 +56,8 @@ def _draw_ratios(reports: Sequence[Told]) -> Figure:
         color=[_color(told) for told in reports],
     )
     for row, told in enumerate(reports):
-        axes.text(max(told["ratio"], 0), row, f" {told['ratio']:.2f}", va="center")
+        axes.text(max(told["ratio"], told["wanted"]), row, f" {told['ratio']:.2f}", va="center")
+    axes.set_xlim(left=0)
     axes.set_xlabel("measured; the mark is what is wanted, at least or at most (grey: not a valid run)")
     return figure
 
@@ -66,6 +68,7 @@ def _draw_rounds(reports: Sequence[Told]) -> Figure:
         ratios = told["ratio_of_rounds"]
         axes.hlines(row, min(ratios), max(ratios), color=_color(told))
         axes.plot(ratios, [row] * len(ratios), "o", color=_color(told), alpha=0.7)
+    axes.set_xlim(left=0)
     axes.set_xlabel("the ratio of each round")
     return figure
 
@@ -79,7 +82,7 @@ def _rows(reports: Sequence[Told]) -> tuple[Figure, Axes]:
     names = [f"{told['name']} {'≤' if told['is_limit'] else '≥'} {told['wanted']:g}" for told in reports]
     axes.set_yticks(range(len(reports)), names)
     axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    axes.margins(x=_MARGIN)
     return figure, axes
 
 
@@ -94,6 +97,7 @@ def _draw_growth(series: Mapping[str, Any], wanted: float) -> Figure:
             axes.plot(list(sizes), factors, "o-", label=kind)
         axes.axhline(wanted, color=_WANTED, lw=1, ls="--")
         axes.set_title(title)
+        axes.margins(_MARGIN)
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
     figure.supylabel("buffers, times those at the first size")
