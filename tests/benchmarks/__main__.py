@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,6 +42,27 @@ _ON_UVLOOP: Final = ("ingest", "ingest-new-calls", "stream-ndjson", "stream-webs
 
 def main() -> None:
     """Run the benchmarks that are named, or all."""
+    arguments = _read_arguments()
+    options = Options(
+        seconds=arguments.seconds,
+        rounds=arguments.rounds,
+        profile=arguments.profile,
+        is_long=arguments.long,
+        on_uvloop=arguments.uvloop,
+    )
+    reports = []
+    for name in arguments.names or (_ON_UVLOOP if arguments.uvloop else BENCHMARKS):
+        report = asyncio.run(BENCHMARKS[name](options))
+        if options.profile is not None:
+            report = replace(report, problems=[*report.problems, "--profile slows the server down"])
+        reports.append(report)
+        _print(report, has_json=arguments.json)
+    if arguments.plot is not None:
+        form = "long" if options.is_long else "short"
+        _plot(reports, arguments.plot, f"{datetime.now(tz=UTC):%d %B %Y}, the {form} form")
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default all")
     parser.add_argument("--json", action="store_true", help="print a JSON object behind each table")
@@ -54,6 +76,11 @@ def main() -> None:
         "--plot", type=Path, metavar="DIR", help="draw performance-*.svg there, of all that is measured now"
     )
     parser.add_argument("--profile", type=Path, metavar="FILE", help="run the server under cProfile")
+    return parser
+
+
+def _read_arguments() -> argparse.Namespace:
+    parser = _parser()
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - BENCHMARKS.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
@@ -65,20 +92,7 @@ def main() -> None:
         parser.error(f"--uvloop is not for {', '.join(sorted(others))}")
     if arguments.plot is not None and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: install callactors[bench]")
-    options = Options(
-        seconds=arguments.seconds,
-        rounds=arguments.rounds,
-        profile=arguments.profile,
-        is_long=arguments.long,
-        on_uvloop=arguments.uvloop,
-    )
-    reports = []
-    for name in arguments.names or (_ON_UVLOOP if arguments.uvloop else BENCHMARKS):
-        reports.append(asyncio.run(BENCHMARKS[name](options)))
-        _print(reports[-1], has_json=arguments.json)
-    if arguments.plot is not None:
-        form = "long" if options.is_long else "short"
-        _plot(reports, arguments.plot, f"{datetime.now(tz=UTC):%d %B %Y}, the {form} form")
+    return arguments
 
 
 def _print(report: Report, *, has_json: bool) -> None:

@@ -106,8 +106,6 @@ async def compare(name: str, options: Options, *, wanted: float, are_calls_new: 
             postgres_version = await _show_version(postgres.dsn)
     ours, other = arms
     problems = [*_problems(ours), *_problems(other)]
-    if options.profile is not None:
-        problems.append("the server ran under the profiler")
     parts = {
         "ratio_by_cpu": round(other.median(_cpu) / ours.median(_cpu), 4),
         "ratio_of_rounds": [round(a.rate / b.rate, 4) for a, b in zip(ours.full, other.full, strict=True)],

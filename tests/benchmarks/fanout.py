@@ -173,13 +173,12 @@ async def fanout(options: Options) -> Report:
         "options": {"rounds": options.rounds, "seconds": options.seconds, "event_rate": _RATE},
         "versions": versions(),
     }
-    profiled = [] if options.profile is None else ["the server ran under the profiler"]
     ratio = ours.median("rate") / bare.median("rate")
     return Report(
         name="fanout",
         ratio=ratio,
         wanted=_WANTED,
-        problems=[*profiled, *_problems_of_ages(ages), *_problems(ours), *_problems(bare)],
+        problems=[*_problems_of_ages(ages), *_problems(ours), *_problems(bare)],
         lines=_table(ours, bare, ages, ratio, parts),
         parts=parts,
     )
