@@ -88,9 +88,9 @@ class _Watching:
             messages += 1
             if messages > _MESSAGES:
                 await self._close(WSCloseCode.POLICY_VIOLATION, b"too many messages")
-            elif message.type is not WSMsgType.TEXT:
+            elif message.type is WSMsgType.BINARY:
                 await self._close(WSCloseCode.UNSUPPORTED_DATA, b"send text frames")
-            else:
+            elif message.type is WSMsgType.TEXT:
                 try:
                     await self._hear(_read(message.data))
                 except InvalidFields as error:
