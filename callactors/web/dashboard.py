@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
-from aiohttp import ETag, hdrs, web
+from aiohttp import web
 
 from callactors.web.problems import answering
 

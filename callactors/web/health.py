@@ -9,6 +9,7 @@ from callactors.errors import Unavailable
 from callactors.web.keys import get_system
 from callactors.web.problems import answering
 
+
 async def health(request: web.Request) -> web.Response:
     """Say whether the process works; if not, restart it."""
     failed = get_system(request).failed

@@ -5,6 +5,7 @@ import { draw } from "./elements.js";
 const WIDTH = 120;
 const HEIGHT = 28;
 const SPAN = 5 * 60_000;
+const SHORTEST = 60_000; // so that the first minute is more than a dot at the edge
 const BREAK = 10_000; // a longer silence is shown as a hole
 
 export class Chart {
@@ -27,9 +28,10 @@ export class Chart {
 
   #draw(at) {
     const top = Math.max(1e-9, ...this.#samples.map(([, value]) => value)) * 1.08;
+    const span = Math.max(SHORTEST, at - (this.#samples[0]?.[0] ?? at));
     const runs = split(this.#samples).map((run) =>
       run.map(([time, value]) => [
-        (WIDTH * (1 - (at - time) / SPAN)).toFixed(1),
+        (WIDTH * (1 - (at - time) / span)).toFixed(1),
         (HEIGHT - 1 - (value / top) * (HEIGHT - 3)).toFixed(1),
       ]),
     );
