@@ -4,7 +4,7 @@ import asyncio
 import logging
 from asyncio import Future, Task
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -27,16 +27,19 @@ from callactors.store import calls
 from callactors.store.calls import StoredCall
 from callactors.store.claims import Claims
 from callactors.store.connection import (
+    Connection,
     Pool,
     check_durability,
     close_pool,
     open_pool,
+    reading,
     wait_for_database,
 )
 from callactors.store.events import identify
 from callactors.store.journal import Journal, JournalLimits
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
+from callactors.store.stats import Stats
 from callactors.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -99,7 +102,8 @@ class CallSystem:
         await migrate(self._dsn)
         log_id = await identify(self._dsn)
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
-        self._node = Node(self._dsn, options.node)
+        self.stats = Stats(self._pool)
+        self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
         self.feed = Feed(self._dsn, self._pool, self.hub, log_id)
         self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke)
         self._journal = Journal(
@@ -144,6 +148,7 @@ class CallSystem:
         for part in (self._journal, self._claims, self.feed, self._sweeper):
             part.close()
         await self._node.leave()
+        await self.stats.close()
         await close_pool(self._pool)
         self._deadlines.close()
 
@@ -198,6 +203,14 @@ class CallSystem:
         if row is not None and row.facts.version >= stored.call.facts.version:
             return stored._replace(call=Call(call_id, row))
         return stored
+
+    def reading(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection for a read.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        return reading(self._pool)
 
     def admit(self) -> None:
         """Do nothing if new work is welcome.

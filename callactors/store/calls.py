@@ -40,7 +40,7 @@ async def read(pool: Pool, call_id: str) -> StoredCall | None:
         record = await connection.fetchrow(_READ, call_id)
     if record is None:
         return None
-    columns = {name: record[name] for name in ("started_at", "completed_at", "finished_at")}
+    columns = {name: record[name] for name in ("wake_at", "started_at", "completed_at", "finished_at")}
     columns["last_packet_at"] = record["last_received_at"]  # of a young call the row has none
     for name in ("metadata", "result", "last_error"):
         columns[name] = None if record[name] is None else json.loads(record[name])

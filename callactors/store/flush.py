@@ -22,11 +22,14 @@ class CallChanges(NamedTuple):
 
 
 class Flushed(NamedTuple):
-    """Calls that another owner has, and changes (call, position) whose packet is stored with other data."""
+    """Calls that another owner has, changes (call, position) whose packet is stored with other data, and
+    how many new packets were stored.
+    """
 
     fenced: frozenset[int]
     conflicts: frozenset[tuple[int, int]]
     wrote_events: bool
+    packets: int
 
 
 _Origin = tuple[int, int, Packet]
@@ -69,7 +72,11 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
     )
     if found is None:
         raise RuntimeError("flush_2 answers with one row")
+    fenced = frozenset(found["fenced"] or ())
     guilty = [packets[i - 1] for i in found["conflicts"] or ()]
     guilty += [repeats[i - 1] for i in found["repeat_conflicts"] or ()]
     conflicts = frozenset((call_no, position) for call_no, position, _ in guilty)
-    return Flushed(frozenset(found["fenced"] or ()), conflicts, bool(events))
+    stored = len(packets)
+    if fenced or conflicts:
+        stored = sum(no not in fenced and (no, position) not in conflicts for no, position, _ in packets)
+    return Flushed(fenced, conflicts, bool(events), stored)

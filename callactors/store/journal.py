@@ -75,6 +75,8 @@ class Journal:
         self.limits = limits or JournalLimits()
         self.items = 0
         self.size = 0
+        self.packets = 0
+        """How many new packets were stored so far."""
         self._committers = [
             _Committer(self, Session(dsn, f"committer {i + 1}"), owner, on_events) for i in range(committers)
         ]
@@ -331,6 +333,7 @@ class _Committer:
         return await self._session.run(lambda connection: flush(connection, self._owner, calls))
 
     def _settle(self, parts: list[_Part], flushed: Flushed, behind: Sequence[Ticket] = ()) -> None:
+        self._journal.packets += flushed.packets
         for writer, tickets in parts:
             if writer.call_no in flushed.fenced:
                 log.info("call %s: fenced, another owner has it", writer.call_id)

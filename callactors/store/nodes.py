@@ -2,20 +2,24 @@
 
 import asyncio
 import uuid
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from callactors.store.connection import Connection, Session
 
 LEASE: Final = 3.0
 _HEARTBEAT_INTERVAL: Final = 1.0
+_RATE_BEATS: Final = 5  # over how many heartbeats packets per second are told
 _FORGET: Final = "1 hour"  # nodes that were silent for so long are gone for good
 
 _JOIN: Final = """
 delete from nodes where starts_with(node, $1 || '/') or heartbeat_at < clock_timestamp() - $2::text::interval
 """
 _BEAT: Final = """
-insert into nodes (node, heartbeat_at) values ($1, clock_timestamp())
-on conflict (node) do update set heartbeat_at = excluded.heartbeat_at
+insert into nodes (node, heartbeat_at, packet_rate) values ($1, clock_timestamp(), $2)
+on conflict (node) do update set heartbeat_at = excluded.heartbeat_at, packet_rate = excluded.packet_rate
 """
 _LEAVE: Final = "delete from nodes where node = $1"
 
@@ -23,13 +27,16 @@ _LEAVE: Final = "delete from nodes where node = $1"
 class Node:
     """This process among the servers on the same database.
 
-    *name* must be its own; a process that starts with the name of another takes its place.
+    *name* must be its own; a process that starts with the name of another takes its place. *count_packets*
+    tells how many packets this process has stored so far.
     """
 
-    def __init__(self, dsn: str, name: str) -> None:
+    def __init__(self, dsn: str, name: str, *, count_packets: Callable[[], int] = int) -> None:
         self.name = name
         self.owner = f"{name}/{uuid.uuid4()}"
         self._session = Session(dsn, "heartbeat")
+        self._count_packets = count_packets
+        self._counted: deque[tuple[float, int]] = deque(maxlen=_RATE_BEATS + 1)
         self._last_beat = 0.0
         self._steady_since = 0.0
 
@@ -44,7 +51,7 @@ class Node:
 
         async def join(connection: Connection) -> None:
             await connection.execute(_JOIN, self.name, _FORGET)
-            await connection.execute(_BEAT, self.owner)
+            await connection.execute(_BEAT, self.owner, 0.0)
 
         await self._session.run(join)
         self._last_beat = self._steady_since = asyncio.get_running_loop().time()
@@ -64,8 +71,18 @@ class Node:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_HEARTBEAT_INTERVAL)
-            await self._session.run(lambda connection: connection.execute(_BEAT, self.owner))
+            rate = self._measure_rate(loop.time())
+            await self._session.run(partial(self._beat, rate=rate))
             now = loop.time()
             if now - self._last_beat > LEASE:
                 self._steady_since = now
             self._last_beat = now
+
+    async def _beat(self, connection: Connection, *, rate: float) -> None:
+        await connection.execute(_BEAT, self.owner, rate)
+
+    def _measure_rate(self, now: float) -> float:
+        """Return the packets per second since the oldest of the last heartbeats."""
+        self._counted.append((now, self._count_packets()))
+        (since, before), (_, packets) = self._counted[0], self._counted[-1]
+        return (packets - before) / (now - since) if now > since else 0.0

@@ -1,48 +1,91 @@
 """The read side."""
 
 import json
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from callactors.packets import check_call_id
+from callactors.sequence import StreamSequence
+from callactors.store import history, listing
 from callactors.store.calls import StoredCall
+from callactors.store.summaries import count_missing, describe
 from callactors.web.keys import get_system
+from callactors.web.parameters import EventsQuery, NoQuery, PacketsQuery, read_calls_query, read_query
 from callactors.web.problems import answering
+
+
+@answering
+async def list_calls(request: web.Request) -> web.Response:
+    """Tell of many calls, in pages."""
+    query = read_calls_query(request)
+    async with get_system(request).reading() as connection:
+        if query.call_id:
+            named = await listing.read_named(connection, query.filters, query.call_id)
+            return _answer({"calls": named, "cursor": None})
+        page = await listing.read_page(
+            connection, query.filters, query.order, limit=query.limit, after=query.cursor
+        )
+    return _answer({"calls": page.calls, "cursor": None if page.next is None else str(page.next)})
 
 
 @answering
 async def call(request: web.Request) -> web.Response:
     """Tell what is committed of one call."""
-    call_id = check_call_id(request.match_info["call_id"])
-    stored = await get_system(request).read(call_id)
-    return web.Response(body=json.dumps(_present(stored)).encode(), content_type="application/json")
+    system = get_system(request)
+    stored = await system.read(_call_id(request))
+    return _answer({**_present(stored), "max_attempts": system.options.policy.max_attempts})
+
+
+@answering
+async def events(request: web.Request) -> web.Response:
+    """Tell the events of one call, the oldest first."""
+    system, call_id, query = get_system(request), _call_id(request), read_query(request, EventsQuery)
+    async with system.reading() as connection:
+        part = await history.read_events(
+            connection, system.feed.cursor.log_id, call_id, after=query.after, limit=query.limit
+        )
+    return _answer({"call_id": call_id, "events": part.lines, "next": part.next})
+
+
+@answering
+async def packets(request: web.Request) -> web.Response:
+    """Give the packets of one stream of a call, in the order of their sequences."""
+    call_id, query = _call_id(request), read_query(request, PacketsQuery)
+    after = -1 if query.after is None else query.after  # a sequence 0 is taken too
+    async with get_system(request).reading() as connection:
+        part = await history.read_packets(connection, call_id, query.stream, after=after, limit=query.limit)
+    return _answer({"call_id": call_id, "stream": query.stream, "packets": part.lines, "next": part.next})
+
+
+@answering
+async def stats(request: web.Request) -> web.Response:
+    """Tell the figures of all calls together."""
+    read_query(request, NoQuery)
+    return _answer(await get_system(request).stats.read())
+
+
+def _call_id(request: web.Request) -> str:
+    return check_call_id(request.match_info["call_id"])
 
 
 def _present(stored: StoredCall) -> dict[str, Any]:
-    known, facts, columns = stored.call, stored.call.facts, stored.columns
+    known, columns = stored.call, stored.columns
     return {
-        "call_id": known.call_id,
-        "state": facts.state,
-        "version": facts.version,
-        "generation": facts.generation,
-        "attempt": facts.attempt,
-        "attempt_running": facts.is_attempting,
-        "crashes": facts.crashes,
-        "end_reason": facts.end_reason,
-        "packets": known.packets,
-        "late": known.late,
-        "duplicates": known.duplicates,
-        "streams": {
-            name: {"highest": stream.next - 1, "missing": list(stream.gaps)}
-            for name, stream in known.streams.items()
-        },
-        **{name: _present_value(value) for name, value in columns.items()},
+        **describe(known, columns),
+        "streams": {name: _present_stream(stream) for name, stream in known.streams.items()},
+        **{name: columns[name] for name in ("metadata", "result", "last_error")},
     }
 
 
-def _present_value(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return value
+def _present_stream(stream: StreamSequence) -> dict[str, Any]:
+    return {
+        "highest": stream.next - 1,
+        "missing": list(stream.gaps),
+        "missing_count": count_missing(stream.gaps),
+        "packets": stream.next - count_missing(stream.missing),
+    }
+
+
+def _answer(told: dict[str, Any]) -> web.Response:
+    return web.Response(body=json.dumps(told).encode(), content_type="application/json")
