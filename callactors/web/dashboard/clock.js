@@ -1,22 +1,20 @@
 // The server's time: ages and countdowns must not depend on how this computer's clock is set.
 
-let offset = 0;
-let certainty = Infinity; // milliseconds that the offset may be wrong by
+const SET_ANEW = 3_000;
+
+let offset = null;
 
 /** Now, in milliseconds since 1970, by the server's clock. */
 export function now() {
-  return Date.now() + offset;
+  return Date.now() + (offset ?? 0);
 }
 
-/** Learn from a server's time that was told in the answer to a request sent at *sentAt*, by Date.now(). */
+/**
+ * Learn from a server's time that was told in the answer to a request sent at *sentAt*, by Date.now().
+ * Figures may be up to a second old when they are told, so the largest offset is the nearest to the truth.
+ */
 export function learn(at, sentAt) {
-  const told = Date.parse(at);
-  if (Number.isNaN(told)) return;
-  const receivedAt = Date.now();
-  const doubt = (receivedAt - sentAt) / 2;
-  const measured = told - (sentAt + receivedAt) / 2;
-  if (doubt <= certainty || Math.abs(measured - offset) > certainty + doubt) {
-    offset = measured;
-    certainty = Math.max(doubt, 5);
-  }
+  const measured = Date.parse(at) - (sentAt + Date.now()) / 2;
+  if (Number.isNaN(measured)) return;
+  if (offset === null || measured > offset || measured < offset - SET_ANEW) offset = measured;
 }

@@ -7,6 +7,7 @@ import { Row } from "./row.js";
 const PAGE = 100;
 const LIMIT = 2_000;
 const PAGES_AT_ONCE = 8; // the first pages may hold nothing but calls that are in the table already
+const CALL_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/; // other text is in no id: the server need not be asked
 const ENDED = ["ARCHIVED", "FAILED"];
 
 export class Older {
@@ -44,7 +45,7 @@ export class Older {
     this.#states = text ? [...states] : ENDED.filter((state) => !states.size || states.has(state));
     this.#rows.clear();
     this.#body.replaceChildren();
-    this.#tell({ isAsking: false, isAtEnd: !text && !this.#states.length, problem: "" });
+    this.#tell({ isAsking: false, isAtEnd: text ? !CALL_ID.test(text) : !this.#states.length, problem: "" });
   }
 
   /** Load until something comes that is not shown yet, or there is no more. */
