@@ -173,7 +173,7 @@ class Call:
         if self.facts.state is not CallState.IN_PROGRESS:
             return Change(), Completed(True, self.facts.state, missing)
         reason = request.reason
-        events = [self._step(Trigger.COMPLETE, {"end_reason": reason}, end_reason=reason, wake_in=grace)]
+        events = [self._step(Trigger.COMPLETE, {}, end_reason=reason, wake_in=grace)]
         if reason in _WITHOUT_AI:
             events += self._fail_at_once()
         elif self.streams.keys() <= request.last_sequence.keys() and request.last_sequence and not missing:
@@ -239,7 +239,7 @@ class Call:
             return Change()
         events: list[Event] = []
         if self.facts.state is CallState.IN_PROGRESS:
-            events.append(self._step(Trigger.COMPLETE, {"end_reason": EndReason.POISON}))
+            events.append(self._step(Trigger.COMPLETE, {}, end_reason=EndReason.POISON))
         self.facts = replace(self.facts, end_reason=EndReason.POISON)
         events += self._fail_at_once()
         return Change(row=self.row()._replace(last_error={"reason": reason}), events=tuple(events))
@@ -277,7 +277,7 @@ class Call:
 
     def _fail_at_once(self) -> list[Event]:
         events = [self._step(Trigger.PROCESS, {})] if self.facts.state is CallState.COMPLETED else []
-        return [*events, self._step(Trigger.FAIL, {"end_reason": self.facts.end_reason})]
+        return [*events, self._step(Trigger.FAIL, {})]
 
     def _begin_attempt(self, attempt_timeout: float, *, first: bool = False) -> Event:
         attempt = self.facts.attempt if first else self.facts.attempt + 1
@@ -289,8 +289,8 @@ class Call:
     ) -> Event:
         facts = self.facts
         self.facts = replace(facts, version=facts.version + 1, is_attempting=is_attempting, wake_in=wake_in)
-        kind, state = EventKind.ATTEMPT, facts.state
-        return Event(self.facts.version, kind, state, state, facts.attempt, {"phase": phase, **detail})
+        told = {"phase": phase, **detail, **self._end_reason()}
+        return Event(self.facts.version, EventKind.ATTEMPT, facts.state, facts.state, facts.attempt, told)
 
     def _step(self, trigger: Trigger, detail: Mapping[str, Any], **facts: Any) -> Event:
         return self._move(advance(self.facts.state, trigger), detail, **facts)
@@ -311,8 +311,12 @@ class Call:
             wake_in=wake_in,
             end_reason=end_reason or before.end_reason,
         )
-        version, kind = self.facts.version, EventKind.TRANSITION
-        return Event(version, kind, before.state, state, self.facts.attempt, detail)
+        told = {**detail, **self._end_reason()}
+        return Event(self.facts.version, EventKind.TRANSITION, before.state, state, self.facts.attempt, told)
+
+    def _end_reason(self) -> dict[str, Any]:
+        """Every event tells why the call has ended, so that supervisors can ask for such calls."""
+        return {"end_reason": self.facts.end_reason} if self.facts.end_reason else {}
 
     def _change(self, events: Sequence[Event]) -> Change:
         return Change(row=self.row(), events=tuple(events))

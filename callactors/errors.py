@@ -18,7 +18,8 @@ CallactorsError
 │   ├── InvalidFields
 │   ├── InvalidCallId
 │   ├── LineTooLong
-│   └── UnsupportedMediaType
+│   ├── UnsupportedMediaType
+│   └── UpgradeRequired
 ├── CallError                       right input, but not for this call as it is now
 │   ├── UnknownCall
 │   ├── CallClosed
@@ -148,6 +149,11 @@ class UnsupportedMediaType(InputError):
             "send Content-Type: application/json, or application/x-ndjson for many packets,"
             " in UTF-8 and not compressed"
         )
+
+
+class UpgradeRequired(InputError):
+    def __init__(self) -> None:
+        super().__init__("open a WebSocket here: send Connection: Upgrade and Upgrade: websocket")
 
 
 class LineTooLong(InputError):

@@ -3,8 +3,11 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from typing import Any, Final, NamedTuple
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
 
 from callactors.hub import Hub
 from callactors.store import events
@@ -14,113 +17,40 @@ from callactors.store.events import Cursor, LoggedEvent, Position
 log = logging.getLogger(__name__)
 
 TOPIC: Final = "events"
+RECENT: Final = 4_000  # events kept in memory
+FAR: Final = 100_000  # events: a client that is farther behind begins anew
 _POLL_INTERVAL: Final = 1.0
 _HORIZON_INTERVAL: Final = 0.02  # how soon to ask again for events that an open transaction holds back
 _PACE: Final = 0.005  # events that are committed so close together are read together
-_LAG_WARNING: Final = 1.0
+_LAG: Final = 1.0  # seconds that events may come late before it is told
+_SILENCE: Final = 3.0  # seconds without an answer from the database, of which one is the poll's own
+_BOOKMARK_INTERVAL: Final = 10.0
 
 
-class FeedEvent(NamedTuple):
-    """An event as supervisors get it: `text` is made once for all of them."""
+class FeedEvent:
+    """An event as supervisors get it; `text` and `frame` are made once for all of them."""
 
-    position: Position
-    kind: str
-    text: str
+    __slots__ = ("_frame", "_log_id", "logged")
 
-
-class Feed:
-    """Publishes every event of the log *log_id* on the hub, in the order of the log, from `open` on."""
-
-    def __init__(self, dsn: str, pool: Pool, hub: Hub[FeedEvent], log_id: str) -> None:
-        self._session = Session(dsn, "feed")
-        self._pool = pool
-        self._hub = hub
+    def __init__(self, log_id: str, logged: LoggedEvent) -> None:
+        self.logged = logged
         self._log_id = log_id
-        self._position = events.START
-        self._poked = asyncio.Event()
-        self._behind_since: float | None = None
-        self._is_lag_told = False
+        self._frame: bytes | None = None
 
     @property
-    def cursor(self) -> Cursor:
-        """Behind the last event published."""
-        return Cursor(self._log_id, self._position)
+    def position(self) -> Position:
+        return self.logged.position
 
     @property
-    def lag(self) -> float:
-        """For how many seconds committed events have been held back."""
-        return 0.0 if self._behind_since is None else asyncio.get_running_loop().time() - self._behind_since
+    def frame(self) -> bytes:
+        """`text` as a WebSocket text frame."""
+        if self._frame is None:
+            self._frame = text_frame(self.text)
+        return self._frame
 
-    async def open(self) -> None:
-        """Begin at the end of the log as it is now."""
-        self._position = await self._session.run(events.read_end)
-
-    def close(self) -> None:
-        self._session.close()
-
-    def poke(self) -> None:
-        """Say that events were committed."""
-        self._poked.set()
-
-    async def read(self, after: Position, until: Position) -> AsyncIterator[FeedEvent]:
-        """Read the log again from behind *after* up to and with *until*.
-
-        Raises:
-            StorageUnavailable: the database does not answer.
-        """
-        while after < until:
-            async with reading(self._pool) as connection:
-                page = await events.read_page(connection, after)
-            for event in page:
-                if event.position > until:
-                    return
-                yield self._present(event)
-            if len(page) < events.PAGE:
-                return
-            after = page[-1].position
-
-    def owns(self, cursor: Cursor) -> bool:
-        """Whether *cursor* points into this log; it may be ahead of what was published here."""
-        return cursor.log_id == self._log_id
-
-    async def run(self) -> None:
-        """Publish until cancelled."""
-        while True:
-            self._poked.clear()
-            is_behind = await self._follow()
-            self._watch_lag(is_behind)
-            try:
-                async with asyncio.timeout(_HORIZON_INTERVAL if is_behind else _POLL_INTERVAL):
-                    await self._poked.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(_PACE)
-
-    async def _follow(self) -> bool:
-        """Publish what is new, and return whether events stand above the horizon."""
-        is_full = True
-        while is_full:
-            page = await self._session.run(lambda c: events.read_page(c, self._position))
-            if self._hub.count(TOPIC):
-                for event in page:
-                    self._hub.publish(TOPIC, self._present(event))
-            if page:
-                self._position = page[-1].position
-            is_full = len(page) == events.PAGE
-        return await self._session.run(lambda c: events.is_behind(c, self._position))
-
-    def _watch_lag(self, is_behind: bool) -> None:
-        if not is_behind:
-            self._behind_since, self._is_lag_told = None, False
-        elif self._behind_since is None:
-            self._behind_since = asyncio.get_running_loop().time()
-        elif self.lag > _LAG_WARNING and not self._is_lag_told:
-            log.warning(
-                "events are held back: a transaction has been open in this PostgreSQL for over a second"
-            )
-            self._is_lag_told = True
-
-    def _present(self, event: LoggedEvent) -> FeedEvent:
+    @property
+    def text(self) -> str:
+        event = self.logged
         told: dict[str, Any] = {
             "type": "event" if event.kind == "transition" else event.kind,
             "call_id": event.call_id,
@@ -132,4 +62,184 @@ class Feed:
             "cursor": str(Cursor(self._log_id, event.position)),
             **event.detail,
         }
-        return FeedEvent(event.position, event.kind, json.dumps(told, separators=(",", ":")))
+        return json.dumps(told, separators=(",", ":"))
+
+
+class Notice:
+    """What is told of the feed itself, between events."""
+
+    __slots__ = ("frame",)
+
+    def __init__(self, kind: str, **told: object) -> None:
+        self.frame = text_frame(json.dumps({"type": kind, **told}, separators=(",", ":")))
+
+
+FeedItem: TypeAlias = FeedEvent | Notice
+
+
+class Feed:
+    """Publishes every event of the log *log_id* on the hub, in the order of the log, from `open` on."""
+
+    def __init__(self, dsn: str, pool: Pool, hub: Hub[FeedItem], log_id: str) -> None:
+        self.trouble: str | None = None
+        """Why events come late: "held-back" by an open transaction, "storage-unavailable", or None."""
+        self.cut_off = 0
+        """How many supervisors were cut off since they did not read."""
+        self._session = Session(dsn, "feed")
+        self._pool = pool
+        self._hub = hub
+        self._log_id = log_id
+        self._position = events.START
+        self._recent: deque[FeedEvent] = deque(maxlen=RECENT)
+        self._recent_after = events.START  # every event behind it and up to _position is in _recent
+        self._poked = asyncio.Event()
+        self._read_at = 0.0
+        self._behind_since: float | None = None
+
+    @property
+    def cursor(self) -> Cursor:
+        """Behind the last event published."""
+        return Cursor(self._log_id, self._position)
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds committed events have been held back."""
+        return 0.0 if self._behind_since is None else _now() - self._behind_since
+
+    async def open(self) -> None:
+        """Begin at the end of the log as it is now."""
+        newest = await self._session.run(lambda c: events.read_newest(c, RECENT))
+        self._recent.extend(FeedEvent(self._log_id, event) for event in newest)
+        if newest:
+            self._position = newest[-1].position
+        if len(newest) == RECENT:
+            self._recent_after = newest[0].position
+        self._read_at = _now()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def poke(self) -> None:
+        """Say that events were committed."""
+        self._poked.set()
+
+    async def find_gap(self, since: Cursor) -> str | None:
+        """Return why a client cannot go on behind *since*, or None if it can.
+
+        A cursor of this log may be ahead of what was published here.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        if since.log_id != self._log_id:
+            return "unknown-log"
+        if since.position >= self._recent_after:
+            return None
+        async with reading(self._pool) as connection:
+            return "expired" if await events.is_far(connection, since.position, FAR) else None
+
+    async def read(self, after: Position, until: Position) -> AsyncIterator[FeedEvent]:
+        """Tell again what was published behind *after* up to and with *until*, from memory if it is there.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        while after < self._recent_after:
+            async with reading(self._pool) as connection:
+                page = await events.read_page(connection, after)
+            for event in page:
+                if event.position > until:
+                    return
+                yield FeedEvent(self._log_id, event)
+            if len(page) < events.PAGE:
+                return
+            after = page[-1].position
+        for recent in [event for event in self._recent if after < event.position <= until]:
+            yield recent
+
+    async def find_holder(self) -> dict[str, Any] | None:
+        """Return who holds back the events, if somebody does.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        async with reading(self._pool) as connection:
+            return await events.find_holder(connection)
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            self._poked.clear()
+            is_behind = await self._follow()
+            if not is_behind:
+                self._behind_since = None
+            elif self._behind_since is None:
+                self._behind_since = _now()
+            try:
+                async with asyncio.timeout(_HORIZON_INTERVAL if is_behind else _POLL_INTERVAL):
+                    await self._poked.wait()
+            except TimeoutError:
+                continue
+            await asyncio.sleep(_PACE)
+
+    async def watch(self) -> None:
+        """Tell clients how far the feed is, and when events come late, until cancelled."""
+        told_at = _now()
+        while True:
+            await asyncio.sleep(_POLL_INTERVAL)
+            if (trouble := self._find_trouble()) != self.trouble:
+                self.trouble = trouble
+                for notice in self.degraded() or [Notice("recovered")]:
+                    self._hub.publish(TOPIC, notice)
+                log.warning("events come %s", f"late: {trouble}" if trouble else "in time again")
+            if _now() - told_at >= _BOOKMARK_INTERVAL:
+                self._hub.publish(TOPIC, self.bookmark())
+                told_at = _now()
+
+    def bookmark(self) -> Notice:
+        """Tell that everything up to the present cursor was published."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return Notice("bookmark", cursor=str(self.cursor), at=at)
+
+    def degraded(self) -> list[Notice]:
+        """Tell that events come late, if they do."""
+        return [] if self.trouble is None else [Notice("degraded", reason=self.trouble)]
+
+    async def _follow(self) -> bool:
+        """Publish what is new, and return whether events stand above the horizon."""
+        is_full = True
+        while is_full:
+            page = await self._session.run(lambda c: events.read_page(c, self._position))
+            self._publish(page)
+            self._read_at = _now()
+            is_full = len(page) == events.PAGE
+        return await self._session.run(lambda c: events.is_behind(c, self._position))
+
+    def _publish(self, page: Sequence[LoggedEvent]) -> None:
+        for logged in page:
+            event = FeedEvent(self._log_id, logged)
+            if len(self._recent) == RECENT:
+                self._recent_after = self._recent[0].position
+            self._recent.append(event)
+            self._hub.publish(TOPIC, event)
+            self._position = event.position
+
+    def _find_trouble(self) -> str | None:
+        if _now() - self._read_at > _SILENCE:
+            return "storage-unavailable"
+        return "held-back" if self.lag > _LAG else None
+
+
+def text_frame(text: str) -> bytes:
+    """Return *text* as the frame that a WebSocket server sends (RFC 6455, 5.2)."""
+    data = text.encode()
+    size = len(data)
+    if size < 126:  # the RFC's numbers
+        return struct.pack("!BB", 0x81, size) + data
+    if size < 1 << 16:
+        return struct.pack("!BBH", 0x81, 126, size) + data
+    return struct.pack("!BBQ", 0x81, 127, size) + data
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -50,7 +50,8 @@ class Subscription(Generic[T]):
         return items
 
     def close(self) -> None:
-        """Take nothing more. What waits can still be got."""
+        """Take nothing more, and tell nobody. What waits can still be got."""
+        self._on_end = _nothing
         self.end(Ending.CLOSED)
 
     def put(self, item: T) -> None:
@@ -76,14 +77,21 @@ class Subscription(Generic[T]):
 class Hub(Generic[T]):
     """Fans items out to the subscriptions of their topic. Publishing never waits."""
 
-    def __init__(self, *, limit: int = 1_000) -> None:
+    def __init__(self, *, limit: int = 4_000) -> None:
         self._limit = limit
         self._topics: dict[str, set[Subscription[T]]] = {}
+        self._is_closed = False
 
-    def subscribe(self, topic: str, on_end: Callable[[Ending], None] = lambda _: None) -> Subscription[T]:
-        """Return a subscription to what is published on *topic* from now on, and call *on_end* at its end."""
-        subscription = Subscription(self, topic, self._limit, on_end)
-        self._topics.setdefault(topic, set()).add(subscription)
+    def subscribe(self, topic: str, on_end: Callable[[Ending], None] | None = None) -> Subscription[T]:
+        """Return a subscription to what is published on *topic* from now on.
+
+        *on_end* is called when it ends otherwise than by its own `close`. A closed hub's has ended already.
+        """
+        subscription = Subscription(self, topic, self._limit, on_end or _nothing)
+        if self._is_closed:
+            subscription.end(Ending.CLOSED)
+        else:
+            self._topics.setdefault(topic, set()).add(subscription)
         return subscription
 
     def publish(self, topic: str, item: T) -> None:
@@ -92,10 +100,11 @@ class Hub(Generic[T]):
             subscription.put(item)
 
     def close(self) -> None:
-        """End every subscription."""
+        """End every subscription, for good."""
+        self._is_closed = True
         for subscriptions in list(self._topics.values()):
             for subscription in tuple(subscriptions):
-                subscription.close()
+                subscription.end(Ending.CLOSED)
 
     def count(self, topic: str) -> int:
         """How many subscriptions *topic* has."""
@@ -106,3 +115,7 @@ class Hub(Generic[T]):
         subscriptions.discard(subscription)
         if not subscriptions:
             self._topics.pop(topic, None)
+
+
+def _nothing(_: Ending) -> None:
+    """Tell nobody."""

@@ -132,10 +132,10 @@ def _read(model: type[_Model], body: bytes | str) -> _Model:
     try:
         return model.__pydantic_validator__.validate_json(body)  # type: ignore[no-any-return]
     except ValidationError as error:
-        raise _explain(error) from None
+        raise explain(error) from None
 
 
-def _explain(error: ValidationError) -> InputError:
+def explain(error: ValidationError) -> InputError:
     """Turn pydantic's findings into ours, without the input that caused them."""
     found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future, Task
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Set
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,13 +17,13 @@ from callactors.actors.registry import RegistryLimits
 from callactors.call import Accepted, Call, Completed, Row
 from callactors.call_actor import CallActor, CallServices
 from callactors.errors import CallError, Draining, StorageUnavailable, Unavailable, UnknownCall
-from callactors.feed import Feed, FeedEvent
+from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
 from callactors.messages import Accept, AcceptMany, Complete, Describe, Message, Wake
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.retry import RetryPolicy
-from callactors.store import calls
+from callactors.store import calls, summaries
 from callactors.store.calls import StoredCall
 from callactors.store.claims import Claims
 from callactors.store.connection import (
@@ -40,6 +40,7 @@ from callactors.store.journal import Journal, JournalLimits
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
 from callactors.store.stats import Stats
+from callactors.store.summaries import Summary
 from callactors.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class CallSystem:
         self._processor = processor
         self._actor = actor
         self.options = options
-        self.hub: Hub[FeedEvent] = Hub()
+        self.hub: Hub[FeedItem] = Hub()
         self.is_draining = False
         self.failed: str | None = None
         """Why the system cannot work any more: a part of it ended that must not. Only a restart helps."""
@@ -121,6 +122,7 @@ class CallSystem:
         self._registry.start()
         for part in (self._node, self._journal, self._claims, self.feed, self._sweeper):
             self._serve(part.run(), type(part).__name__)
+        self._serve(self.feed.watch(), "Feed")
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -211,6 +213,16 @@ class CallSystem:
             StorageUnavailable: the database does not answer.
         """
         return reading(self._pool)
+
+    def snapshot(self, call_ids: Set[str] = frozenset()) -> AsyncIterator[tuple[list[Summary], bool]]:
+        """Yield the calls of *call_ids*, or else those that have not ended and the newest that have.
+
+        They come in parts, each with whether it is the last. Their counts may be a minute old.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        return summaries.read_snapshot(self._pool, call_ids)
 
     def admit(self) -> None:
         """Do nothing if new work is welcome.

@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 import asyncpg
+from aiohttp import web
 
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import CallRecord, Processor
 from callactors.retry import Done, Outcome, RetryPolicy
 from callactors.system import CallSystem, SystemOptions
+from callactors.web.problems import no_route
+from callactors.web.setup import routes, setup
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -34,6 +37,14 @@ async def running(
     chosen = {} if actor is None else {"actor": actor}
     async with CallSystem(dsn, processor, replace(OPTIONS, **options), **chosen) as system:
         yield system
+
+
+def make_app(dsn: str, processor: Processor = done, **options: Any) -> web.Application:
+    """An application with the API on *dsn*, without waits unless *options* says so."""
+    app = web.Application()
+    setup(app, CallSystem(dsn, processor, replace(OPTIONS, **options)))
+    app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
+    return app
 
 
 def packet(sequence: int, data: str = "x", stream: str = "") -> Packet:

@@ -166,7 +166,7 @@ def test_complete_with_the_last_sequence_and_nothing_missing_begins_the_ai_step_
     change, completed = complete(call_with(1, 2), last_sequence={"": 2})
     assert completed == Completed(False, CallState.PROCESSING_AI, {})
     assert path(change) == ["COMPLETED", "PROCESSING_AI"]
-    assert change.events[-1].detail == {"phase": "started"}
+    assert change.events[-1].detail == {"phase": "started", "end_reason": "api"}
     assert change.row is not None
     assert change.row.facts.is_attempting
     assert (change.row.facts.attempt, change.row.facts.wake_in) == (1, TIMEOUT + ATTEMPT_MARGIN)

@@ -19,6 +19,9 @@ def in_progress() -> Call:
     return call
 
 
+ENDED: Final = {"end_reason": "api"}  # what every event behind a complete tells
+
+
 def completed() -> Call:
     call = in_progress()
     call.complete(CompleteRequest(), grace=1.5, attempt_timeout=TIMEOUT)
@@ -43,7 +46,7 @@ def path(change: Change) -> list[str]:
 
 def test_done_archives_the_call_with_its_result_in_one_change() -> None:
     change = finish(processing(), Done({"text": "hello"}))
-    assert [event.detail for event in change.events] == [{"phase": "succeeded"}, {}]
+    assert [event.detail for event in change.events] == [{"phase": "succeeded", **ENDED}, ENDED]
     assert path(change) == ["ARCHIVED"]
     assert change.row is not None
     assert change.row.result == {"text": "hello"}
@@ -66,7 +69,7 @@ def test_failed_attempts_wait_1_2_and_4_seconds_and_the_fourth_fails_the_call() 
 def test_retry_after_is_honoured_and_counts() -> None:
     call = processing()
     change = finish(call, Retry("busy", after=7.0))
-    assert change.events[0].detail == {"phase": "failed", "reason": "busy", "retry_in": 7.0}
+    assert change.events[0].detail == {"phase": "failed", "reason": "busy", "retry_in": 7.0, **ENDED}
     assert (call.facts.wake_in, call.facts.attempt) == (7.0, 1)
 
 

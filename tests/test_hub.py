@@ -63,10 +63,23 @@ async def test_a_cancelled_subscriber_can_get_again() -> None:
     assert await subscription.get() == [1]
 
 
-async def test_closing_twice_ends_once() -> None:
+async def test_an_end_is_told_once_and_not_to_who_has_closed_it() -> None:
     hub: Hub[int] = Hub()
     endings: list[Ending] = []
-    subscription = hub.subscribe("t", endings.append)
-    subscription.close()
-    subscription.close()
+    ours, other = hub.subscribe("t", endings.append), hub.subscribe("t", endings.append)
+    ours.close()
+    assert (ours.ending, endings) == (Ending.CLOSED, [])
+    hub.close()
+    hub.close()
+    other.close()
     assert endings == [Ending.CLOSED]
+
+
+async def test_a_subscription_to_a_closed_hub_has_ended() -> None:
+    hub: Hub[int] = Hub()
+    hub.close()
+    endings: list[Ending] = []
+    subscription = hub.subscribe("t", endings.append)
+    assert endings == [Ending.CLOSED]
+    assert await subscription.get() == []
+    assert hub.count("t") == 0

@@ -12,12 +12,10 @@ from aiohttp import ClientWebSocketResponse, WSMsgType, web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
-from callactors.system import CallSystem
-from callactors.web import ingest_socket
+from callactors.web import sockets
 from callactors.web.keys import SYSTEM
 from callactors.web.lines import WINDOW
-from callactors.web.setup import routes, setup
-from tests.scenes import OPTIONS, done
+from tests.scenes import make_app
 from tests.storage import Sql, locked, until
 
 Client = TestClient[web.Request, web.Application]
@@ -26,10 +24,7 @@ Told = dict[str, Any]
 
 @pytest.fixture
 async def client(dsn: str, aiohttp_client: AiohttpClient) -> Client:
-    app = web.Application()
-    setup(app, CallSystem(dsn, done, OPTIONS))
-    app.add_routes(routes())
-    return await aiohttp_client(app)
+    return await aiohttp_client(make_app(dsn))
 
 
 @asynccontextmanager
@@ -184,7 +179,7 @@ async def test_binary_frames_and_long_ones_end_the_connection(client: Client) ->
 async def test_a_sender_that_does_not_read_its_answers_is_cut_off(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_socket, "_SEND_TIMEOUT", 0.2)
+    monkeypatch.setattr(sockets, "SEND_TIMEOUT", 0.2)
     server = client.server.runner.server  # type: ignore[union-attr]
     server.handler_cancellation = False  # type: ignore[union-attr]  # as in production
     ws = await client.ws_connect("/v1/call/stream/c")

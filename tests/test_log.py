@@ -7,7 +7,18 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from callactors.store.events import PAGE, START, Cursor, Position, identify, is_behind, read_end, read_page
+from callactors.store.events import (
+    PAGE,
+    START,
+    Cursor,
+    Position,
+    find_holder,
+    identify,
+    is_behind,
+    is_far,
+    read_newest,
+    read_page,
+)
 from tests.storage import ME, Sql, claim, session, until_waiting
 
 numbers = st.integers(0, 2**63 - 1)
@@ -15,6 +26,12 @@ INSERT: Final = (
     "insert into call_events (call_no, version, call_id, kind, to_state, attempt, detail)"
     " values (1, $1, 'c', 'transition', 'COMPLETED', 0, '{\"a\": 1}')"
 )
+
+
+async def read_end(sql: Sql) -> Position:
+    """The position of the newest event below the horizon."""
+    newest = await read_newest(sql, 1)
+    return newest[0].position if newest else START
 
 
 async def versions(sql: Sql, after: Position = START) -> list[int]:
@@ -99,6 +116,31 @@ async def test_transaction_that_has_only_begun_to_write_elsewhere_holds_events_b
         await sql.execute(INSERT, 1)
         assert await versions(sql) == []
     assert await versions(sql) == [1]
+
+
+async def test_the_newest_events_are_read_in_order(sql: Sql) -> None:
+    await sql.executemany(INSERT, [(version,) for version in range(1, 8)])
+    assert [event.version for event in await read_newest(sql, 3)] == [5, 6, 7]
+    assert [event.version for event in await read_newest(sql, 9)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_who_is_far_behind_is_known(sql: Sql) -> None:
+    await sql.executemany(INSERT, [(version,) for version in range(1, 11)])
+    fourth = (await read_page(sql, START))[3].position
+    assert await is_far(sql, fourth, 5)
+    assert not await is_far(sql, fourth, 6)
+
+
+async def test_who_holds_events_back_is_found(dsn: str, sql: Sql) -> None:
+    assert await find_holder(sql) is None
+    async with session(dsn) as other, other.transaction():
+        await other.execute("set local application_name = 'a report'")
+        await other.execute("select pg_current_xact_id()")
+        holder = await find_holder(sql)
+        assert holder is not None
+        assert (holder["kind"], holder["application_name"]) == ("session", "a report")
+        assert holder["id"] == str(other.get_server_pid())
+        assert holder["seconds"] >= 0
 
 
 async def test_empty_log_ends_where_it_starts(sql: Sql) -> None:

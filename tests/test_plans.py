@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from callactors.call import Change, Event, EventKind, Facts, Row
+from callactors.feed import FAR, RECENT
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store import calls, claims, connection, due, events
@@ -129,7 +130,8 @@ async def sweep(sql: Sql) -> None:
 
 
 async def read_events(sql: Sql) -> None:
-    assert (await events.read_end(sql)).event_id == 100_000
+    assert len(await events.read_newest(sql, RECENT)) == RECENT
+    assert await events.is_far(sql, events.START, FAR - 1)
     assert len(await events.read_page(sql, events.START)) == events.PAGE
 
 

@@ -32,10 +32,26 @@ select xid::text::int8 as xid, event_id, call_id, version, kind, from_state, to_
 from call_events where (xid, event_id) > ($1::text::xid8, $2) and {_HORIZON}
 order by call_events.xid, event_id limit $3
 """  # noqa: S608  # put together from constants
-_END: Final = f"""
-select xid::text::int8 as xid, event_id from call_events where {_HORIZON}
-order by call_events.xid desc, event_id desc limit 1
+_NEWEST: Final = f"""
+select xid::text::int8 as xid, event_id, call_id, version, kind, from_state, to_state, attempt, at,
+    detail::text
+from call_events where {_HORIZON} order by call_events.xid desc, event_id desc limit $1
 """  # noqa: S608  # put together from constants
+_IS_FAR: Final = """
+select true from call_events where (xid, event_id) > ($1::text::xid8, $2) order by xid, event_id
+offset $3 limit 1
+"""
+# The oldest transaction with an xid is the horizon, in any database; one that is prepared has no session.
+_HOLDER: Final = """
+select 'session' as kind, pid::text as id, datname as database, usename as user, application_name,
+    extract(epoch from clock_timestamp() - xact_start)::float8 as seconds, age(backend_xid) as age
+from pg_stat_activity where backend_xid is not null
+union all
+select 'prepared', gid, database, owner, null,
+    extract(epoch from clock_timestamp() - prepared)::float8, age(transaction)
+from pg_prepared_xacts
+order by age desc limit 1
+"""
 # The order and the limit keep PostgreSQL to the index, also in a plan for all positions.
 _IS_BEHIND: Final = """
 select true from call_events where (xid, event_id) > ($1::text::xid8, $2) order by xid, event_id limit 1
@@ -116,10 +132,10 @@ async def identify(dsn: str) -> str:
         await connection.close()
 
 
-async def read_end(connection: Connection) -> Position:
-    """Return the position of the newest event below the horizon."""
-    record = await connection.fetchrow(_END)
-    return Position(record["xid"], record["event_id"]) if record else START
+async def read_newest(connection: Connection, limit: int) -> list[LoggedEvent]:
+    """Return the newest events below the horizon, up to *limit*, in order."""
+    records = await connection.fetch(_NEWEST, limit)
+    return [_read(record) for record in reversed(records)]
 
 
 async def read_page(connection: Connection, after: Position) -> list[LoggedEvent]:
@@ -131,6 +147,17 @@ async def read_page(connection: Connection, after: Position) -> list[LoggedEvent
 async def is_behind(connection: Connection, after: Position) -> bool:
     """Whether events stand behind *after*, be they above the horizon."""
     return bool(await connection.fetchval(_IS_BEHIND, str(after.xid), after.event_id))
+
+
+async def is_far(connection: Connection, after: Position, events: int) -> bool:
+    """Whether more than so many *events* stand behind *after*."""
+    return bool(await connection.fetchval(_IS_FAR, str(after.xid), after.event_id, events))
+
+
+async def find_holder(connection: Connection) -> dict[str, Any] | None:
+    """Return who holds back the events: the oldest open write transaction of the PostgreSQL server."""
+    record = await connection.fetchrow(_HOLDER)
+    return None if record is None else {name: value for name, value in record.items() if name != "age"}
 
 
 def _read(record: Any) -> LoggedEvent:

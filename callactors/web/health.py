@@ -8,6 +8,7 @@ from aiohttp import web
 from callactors.errors import Unavailable
 from callactors.web.keys import get_system
 from callactors.web.problems import answering
+from callactors.web.supervisor import SUPERVISORS
 
 
 async def health(request: web.Request) -> web.Response:
@@ -23,11 +24,16 @@ async def ready(request: web.Request) -> web.Response:
     detail: dict[str, Any] = {
         "resident_calls": system.resident,
         "storage_lag": round(system.storage_lag, 3),
+        "supervisors": system.hub.count(SUPERVISORS),
+        "supervisors_cut_off": system.feed.cut_off,
         "feed_lag": round(system.feed.lag, 3),
+        "events_come_late": system.feed.trouble,
     }
     try:
         system.admit()
         await system.ping()
+        if system.feed.trouble == "held-back":
+            detail["held_back_by"] = await system.feed.find_holder()
     except Unavailable as error:
         return _respond(503, {"status": str(error), **detail})
     return _respond(200, {"status": "ok", **detail})

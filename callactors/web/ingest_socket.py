@@ -15,6 +15,7 @@ from callactors.call import Completed
 from callactors.errors import CallactorsError, CallError, FieldError, InputError, InvalidFields, Unavailable
 from callactors.packets import CompleteRequest, Packet, check_call_id, read_complete, read_packet
 from callactors.system import CallSystem
+from callactors.web import sockets
 from callactors.web.ingest import present_completed
 from callactors.web.keys import get_system
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
@@ -23,9 +24,6 @@ from callactors.web.problems import answering, describe
 log = logging.getLogger(__name__)
 
 _MAX_FRAME: Final = 1024 * 1024
-_HEARTBEAT: Final = 20.0
-_SEND_TIMEOUT: Final = 10.0
-_CLOSE_TIMEOUT: Final = 1.0
 _TOPIC: Final = "ingest sockets"  # nothing is published: subscribers hear of the shutdown
 
 
@@ -43,12 +41,7 @@ async def stream_socket(request: web.Request) -> web.WebSocketResponse:
     call_id = check_call_id(request.match_info["call_id"])
     system = get_system(request)
     system.check_not_draining()
-    ws = web.WebSocketResponse(
-        heartbeat=_HEARTBEAT, timeout=_CLOSE_TIMEOUT, compress=False, max_msg_size=_MAX_FRAME
-    )
-    if not ws.can_prepare(request):
-        raise web.HTTPUpgradeRequired
-    await ws.prepare(request)
+    ws = await sockets.accept(request, max_message=_MAX_FRAME)
     ingest = _SocketIngest(system, call_id, request, ws)
     subscription = system.hub.subscribe(_TOPIC, on_end=lambda _: ingest.end())
     answers = asyncio.create_task(ingest.answer())
@@ -87,7 +80,7 @@ class _SocketIngest:
         """Answer what has come, then close: the server is shutting down."""
         self._is_ending = True
         self._has_news.set()
-        self._loop.call_later(_CLOSE_TIMEOUT, self._abort)
+        sockets.abort_soon(self._request)
 
     def give_up(self) -> None:
         """Wait for no answer; what is on its way may still be stored."""
@@ -99,7 +92,8 @@ class _SocketIngest:
         """Take frames until the connection ends."""
         async for message in self._ws:
             if message.type is not WSMsgType.TEXT:
-                await self._ws.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"send text frames")
+                code, reason = WSCloseCode.UNSUPPORTED_DATA, b"send text frames"
+                await sockets.close(self._request, self._ws, code, reason)
                 return
             self._take(message.data)
             while not self._is_over and (
@@ -121,7 +115,7 @@ class _SocketIngest:
                     await self._has_news.wait()
             await self._ws.close(code=WSCloseCode.SERVICE_RESTART, message=b"the server is shutting down")
         except TimeoutError:
-            self._abort()
+            sockets.abort(self._request)
         except ConnectionError:
             log.debug("a sender is gone before its ack")
         finally:  # `read` must not wait for room that nobody makes
@@ -182,13 +176,9 @@ class _SocketIngest:
                 return [*told, {"type": "ack", "frames": self._answered}]
 
     async def _tell(self, told: Sequence[dict[str, Any]]) -> None:
-        async with asyncio.timeout(_SEND_TIMEOUT):
+        async with asyncio.timeout(sockets.SEND_TIMEOUT):
             for frame in told:
                 await self._ws.send_str(json.dumps(frame))
-
-    def _abort(self) -> None:
-        if self._request.transport is not None:
-            self._request.transport.abort()
 
 
 def _is_known(sent: _Sent) -> bool:

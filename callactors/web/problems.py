@@ -31,6 +31,7 @@ from callactors.errors import (
     Unavailable,
     UnknownCall,
     UnsupportedMediaType,
+    UpgradeRequired,
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -51,6 +52,7 @@ PROBLEMS: Final[dict[type[CallactorsError], Problem]] = {
     LineTooLong: Problem(413, "body-too-large", "A line is too long"),
     InvalidCallId: Problem(422, "invalid-call-id", "The call id is wrong"),
     UnsupportedMediaType: Problem(415, "unsupported-media-type", "Send JSON"),
+    UpgradeRequired: Problem(426, "upgrade-required", "This is a WebSocket"),
     UnknownCall: Problem(404, "unknown-call", "No such call"),
     CallClosed: Problem(409, "call-closed", "The call takes no new packets"),
     SequenceConflict: Problem(409, "sequence-conflict", "The sequence is stored with other data"),
@@ -108,6 +110,9 @@ def problem_of(request: web.Request, error: CallactorsError, **extra: Any) -> we
     response = _respond(request, {**describe(error), **extra})
     if isinstance(error, Unavailable):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if isinstance(error, UpgradeRequired):
+        response.headers["Upgrade"] = "websocket"
+        response.headers["Connection"] = "Upgrade"
     return response
 
 

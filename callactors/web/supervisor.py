@@ -1,107 +1,245 @@
-"""Supervisors watch: every transition as one text frame, from the feed, never from the request path."""
+"""Supervisors watch: every transition as one text frame, from the feed, never from the request path.
+
+Frames are made once for all supervisors and written to the transport as they are. aiohttp's own writer only
+closes, pings and pongs; a whole frame is written at a time, so theirs and ours cannot mix.
+"""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import Final
+import random
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from typing import Any, Final
 
-from aiohttp import WSCloseCode, web
+from aiohttp import WSCloseCode, WSMsgType, web
+from pydantic_core import from_json
 
-from callactors.errors import FieldError, InvalidFields, StorageUnavailable
-from callactors.feed import TOPIC, Feed, FeedEvent
-from callactors.hub import Ending, Subscription
+from callactors.errors import InvalidFields, StorageUnavailable
+from callactors.feed import TOPIC, FeedItem, Notice, text_frame
+from callactors.hub import Ending
 from callactors.store.events import Cursor
+from callactors.system import CallSystem
+from callactors.web import sockets
 from callactors.web.keys import get_system
 from callactors.web.problems import answering
+from callactors.web.watch import Watch, read_query, read_watch
 
 log = logging.getLogger(__name__)
 
-_HEARTBEAT: Final = 20.0
-_SEND_TIMEOUT: Final = 10.0
-_CLOSE_TIMEOUT: Final = 1.0
+SUPERVISORS: Final = "supervisors"  # nothing is published: subscribers hear of the shutdown
 _MAX_MESSAGE: Final = 64 * 1024
+_MAX_UNREAD: Final = 256 * 1024  # bytes; a client that has more to read is told nothing until it has read
+_DRAIN_INTERVAL: Final = 0.05
+_MESSAGES: Final = 100  # that a client may send in _MESSAGES_INTERVAL
+_MESSAGES_INTERVAL: Final = 10.0
+_COMEBACKS: Final = 500.0  # a second, when all come back after a shutdown
 
 
 @answering
 async def supervisor(request: web.Request) -> web.WebSocketResponse:
-    """Send transitions from now on, or from behind the cursor `since`."""
+    """Tell transitions from now on, or what the query asks for."""
     system = get_system(request)
     system.check_not_draining()
-    since = _since(request)
-    ws = web.WebSocketResponse(
-        heartbeat=_HEARTBEAT, timeout=_CLOSE_TIMEOUT, compress=False, max_msg_size=_MAX_MESSAGE
-    )
-    subscription = system.hub.subscribe(TOPIC, on_end=lambda ending: _cut(request, ending))
-    events = _events(system.feed, subscription, since, system.feed.cursor)
+    watch, cursor = read_query(request), system.feed.cursor
+    ws = await sockets.accept(request, max_message=_MAX_MESSAGE)
+    watching = _Watching(system, request, ws, watch, cursor)
+    lifetime = system.hub.subscribe(SUPERVISORS, on_end=lambda _: sockets.abort_soon(request))
     try:
-        await ws.prepare(request)
-        sender = asyncio.create_task(_send(ws, request, events))
-        try:
-            async for _ in ws:  # what clients say is ignored; reading serves pings and the close
-                pass
-        finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+        with suppress(ConnectionError):
+            await watching.listen()
     finally:
-        subscription.close()
+        lifetime.close()
+        await watching.stop()
+        if ws.close_code == WSCloseCode.ABNORMAL_CLOSURE:
+            sockets.abort(request)
     return ws
 
 
-def _since(request: web.Request) -> Cursor | None:
-    text = request.query.get("since")
-    if text is None:
-        return None
-    cursor = Cursor.parse(text)
-    if cursor is None:
-        raise InvalidFields([FieldError("/since", "invalid_cursor", "send a cursor as an event told it")])
-    return cursor
+class _Watching:
+    """One supervisor's connection: what it wants, and up to where it was told."""
+
+    def __init__(
+        self,
+        system: CallSystem,
+        request: web.Request,
+        ws: web.WebSocketResponse,
+        watch: Watch,
+        cursor: Cursor,
+    ) -> None:
+        self._system = system
+        self._feed = system.feed
+        self._request = request
+        self._ws = ws
+        self._watch = watch
+        self._is_plain = not request.query
+        self._since, self._is_snapshot_due = watch.since, watch.snapshot
+        self._log_id, self._last = cursor
+        self._telling = asyncio.create_task(self._tell())
+
+    async def listen(self) -> None:
+        """Take what the client says until the connection ends."""
+        loop = asyncio.get_running_loop()
+        begin, messages = loop.time(), 0
+        async for message in self._ws:
+            if loop.time() - begin > _MESSAGES_INTERVAL:
+                begin, messages = loop.time(), 0
+            messages += 1
+            if messages > _MESSAGES:
+                await self._close(WSCloseCode.POLICY_VIOLATION, b"too many messages")
+            elif message.type is not WSMsgType.TEXT:
+                await self._close(WSCloseCode.UNSUPPORTED_DATA, b"send text frames")
+            else:
+                try:
+                    await self._hear(_read(message.data))
+                except InvalidFields as error:
+                    fields = ", ".join(field.pointer for field in error.errors)
+                    await self._close(WSCloseCode.INVALID_TEXT, f"wrong: {fields}"[:120].encode())
+
+    async def stop(self) -> None:
+        """Tell nothing more."""
+        self._telling.cancel()
+        await asyncio.gather(self._telling, return_exceptions=True)
+
+    async def _hear(self, fields: Mapping[str, Any]) -> None:
+        """Go on with what a subscribe asks for; other messages are ignored."""
+        if fields.get("type") != "subscribe":
+            return
+        watch = read_watch({name: value for name, value in fields.items() if name != "type"})
+        await self.stop()
+        self._watch, self._is_plain = watch, False
+        self._since = watch.since or self._since  # what is under way begins anew
+        self._is_snapshot_due |= watch.snapshot
+        self._write_notice("subscribed", cursor=str(Cursor(self._log_id, self._last)))
+        self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        """Tell what the client wants until the server shuts down."""
+        try:
+            await self._begin()
+            is_open = True
+            while is_open:
+                await self._wait_until_read()
+                await self._catch_up()
+                is_open = await self._follow()
+            await self._say_bye()
+        except TimeoutError:
+            self._feed.cut_off += 1
+            log.warning("supervisor %s does not keep up and is cut off", self._request.remote)
+            sockets.abort(self._request)
+        except StorageUnavailable:
+            await self._close(WSCloseCode.TRY_AGAIN_LATER, b"the event log does not answer")
+        except ConnectionError:
+            log.debug("supervisor %s is gone", self._request.remote)
+
+    async def _begin(self) -> None:
+        """Go to where the client wants to begin: its cursor, a snapshot, or now."""
+        if self._since is not None:
+            gap = await self._feed.find_gap(self._since)
+            if gap is None:
+                self._last = self._since.position
+            else:
+                self._is_snapshot_due = True
+                self._write_notice("gap", reason=gap, cursor=str(self._feed.cursor))
+            self._since = None
+        if self._is_snapshot_due:
+            await self._send_snapshot()
+
+    async def _send_snapshot(self) -> None:
+        """Tell the calls as they are, in parts; what comes after the cursor, fixed before, follows."""
+        cursor, number = self._feed.cursor, 0
+        async for part, is_last in self._system.snapshot(self._watch.call_id):
+            number += 1
+            calls = [call for call in part if self._watch.wants_call(call)]
+            told = {"part": number, "last": is_last, "cursor": str(cursor), "calls": calls}
+            self._write_notice("snapshot", **told)
+            await self._wait_until_read()
+        self._last = cursor.position
+        self._is_snapshot_due = False
+
+    async def _catch_up(self) -> None:
+        """Tell what stands between the client and now, as fast as it reads."""
+        while self._last < (until := self._feed.cursor.position):
+            async for event in self._feed.read(self._last, until):
+                self._last = event.position
+                if self._watch.wants(event):
+                    self._write(event.frame)
+                    await self._wait_until_read()
+            self._last = until
+
+    async def _follow(self) -> bool:
+        """Tell what is published from now on, and return whether to catch up and go on when it ends."""
+        with closing(self._system.hub.subscribe(TOPIC)) as subscription:
+            self._write_items([self._feed.bookmark(), *self._feed.degraded()])
+            while items := await subscription.get():
+                self._write_items(items)
+                if self._unread > _MAX_UNREAD:
+                    return True
+            return subscription.ending is Ending.LAGGED
+
+    def _write_items(self, items: Sequence[FeedItem]) -> None:
+        """Write what the client wants of *items*."""
+        frames = []
+        for item in items:
+            if isinstance(item, Notice):
+                if not self._is_plain and self._last <= self._feed.cursor.position:
+                    frames.append(item.frame)
+            elif item.position > self._last:  # else it was seen elsewhere
+                self._last = item.position
+                if self._watch.wants(item):
+                    frames.append(item.frame)
+        self._write(b"".join(frames))
+
+    async def _say_bye(self) -> None:
+        if not self._is_plain:
+            spread = 1.0 + self._system.hub.count(SUPERVISORS) / _COMEBACKS
+            wait = round(random.uniform(0.1, spread) * 1_000)  # noqa: S311
+            self._write_notice("bye", code=int(WSCloseCode.SERVICE_RESTART), retry_after_ms=wait)
+        await self._close(WSCloseCode.SERVICE_RESTART, b"the server is shutting down")
+
+    @property
+    def _unread(self) -> int:
+        """Bytes that wait for the client to read."""
+        transport = self._request.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    def _write_notice(self, kind: str, **told: object) -> None:
+        self._write(text_frame(json.dumps({"type": kind, **told}, separators=(",", ":"))))
+
+    def _write(self, frames: bytes) -> None:
+        """Write whole *frames*.
+
+        Raises:
+            ConnectionResetError: the connection is closed, or about to be.
+        """
+        transport = self._request.transport
+        if transport is None or self._ws.closed or transport.is_closing():
+            raise ConnectionResetError("the supervisor is gone")
+        if frames:
+            transport.write(frames)
+
+    async def _wait_until_read(self) -> None:
+        """Return when the client has read nearly all.
+
+        Raises:
+            TimeoutError: it takes too long.
+        """
+        if self._unread <= _MAX_UNREAD:
+            return
+        async with asyncio.timeout(sockets.SEND_TIMEOUT):
+            while self._unread > _MAX_UNREAD // 4:  # noqa: ASYNC110  # nothing public says when
+                await asyncio.sleep(_DRAIN_INTERVAL)
+
+    async def _close(self, code: int, reason: bytes) -> None:
+        await sockets.close(self._request, self._ws, code, reason)
 
 
-def _cut(request: web.Request, ending: Ending) -> None:
-    """Free a socket whose peer does not read: closing would wait for its buffer."""
-    transport = request.transport
-    if transport is None:
-        return
-    if ending is Ending.LAGGED:
-        log.warning("supervisor %s does not keep up and is cut off", request.remote)
-        transport.abort()
-    else:
-        asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, transport.abort)
-
-
-async def _events(
-    feed: Feed, subscription: Subscription[FeedEvent], since: Cursor | None, joined: Cursor
-) -> AsyncIterator[str]:
-    """Yield the frames: what is behind *since* up to where the subscription *joined*, then what comes."""
-    last = joined.position
-    if since is not None and not feed.owns(since):
-        yield json.dumps({"type": "gap", "reason": "unknown-log", "cursor": str(joined)})
-    elif since is not None:
-        last = max(last, since.position)
-        async for event in feed.read(since.position, joined.position):
-            if event.kind == "transition":
-                yield event.text
-    while batch := await subscription.get():
-        for event in batch:
-            if event.position > last and event.kind == "transition":
-                yield event.text
-
-
-async def _send(ws: web.WebSocketResponse, request: web.Request, events: AsyncIterator[str]) -> None:
-    code, reason = WSCloseCode.SERVICE_RESTART, b"the server is shutting down"
+def _read(text: str) -> dict[str, Any]:
+    """Return the JSON object in *text*, or raise InvalidFields."""
     try:
-        async for text in events:
-            async with asyncio.timeout(_SEND_TIMEOUT):
-                await ws.send_str(text)
-    except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
-        return
-    except StorageUnavailable:
-        code, reason = WSCloseCode.TRY_AGAIN_LATER, b"the event log does not answer"
-    except ConnectionError:
-        return
-    with suppress(ConnectionError):
-        await ws.close(code=code, message=reason)
+        fields = from_json(text)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise InvalidFields([])
+    return fields

@@ -32,8 +32,8 @@ class Supervisor:
 
     @property
     def cursor(self) -> str | None:
-        """Where to go on: the cursor of the last frame."""
-        return self.frames[-1]["cursor"] if self.frames else None
+        """Where to go on: the last cursor that was told."""
+        return next((frame["cursor"] for frame in reversed(self.frames) if "cursor" in frame), None)
 
     @property
     def close_code(self) -> int | None:

@@ -1,0 +1,89 @@
+"""What a supervisor wants to be told, from the query of its connection or from a message."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from callactors.call import EventKind
+from callactors.errors import FieldError, InvalidFields
+from callactors.feed import FeedEvent
+from callactors.packets import EndReason, explain
+from callactors.states import CallState
+from callactors.store.events import Cursor
+
+_MAX_IDS: Final = 100
+
+
+def _read_cursor(value: object) -> Cursor | None:
+    cursor = Cursor.parse(value) if isinstance(value, str) else None
+    if value is not None and cursor is None:
+        raise PydanticCustomError("invalid_cursor", "send a cursor as an event told it")
+    return cursor
+
+
+class Watch(BaseModel):
+    """What one supervisor wants to be told; an empty set does not narrow it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    snapshot: bool = False
+    since: Annotated[Cursor | None, BeforeValidator(_read_cursor)] = None
+    kinds: frozenset[EventKind] = frozenset()
+    state: frozenset[CallState] = frozenset()
+    call_id: Annotated[frozenset[str], Field(max_length=_MAX_IDS)] = frozenset()
+    end_reason: frozenset[EndReason] = frozenset()
+
+    def wants(self, told: FeedEvent) -> bool:
+        """Whether to tell an event: transitions, and other kinds that were asked for."""
+        event = told.logged
+        return (
+            (event.kind == EventKind.TRANSITION or event.kind in self.kinds)
+            and (not self.state or event.to_state in self.state or event.from_state in self.state)
+            and (not self.call_id or event.call_id in self.call_id)
+            and (not self.end_reason or event.detail.get("end_reason") in self.end_reason)
+        )
+
+    def wants_call(self, summary: Mapping[str, Any]) -> bool:
+        """Whether a snapshot has this call."""
+        return (
+            (not self.state or summary["state"] in self.state)
+            and (not self.call_id or summary["call_id"] in self.call_id)
+            and (not self.end_reason or summary["end_reason"] in self.end_reason)
+        )
+
+
+_SETS: Final = ("kinds", "state", "call_id", "end_reason")
+
+
+def read_query(request: web.Request) -> Watch:
+    """Return what the query of *request* asks for.
+
+    Raises:
+        InvalidFields: it is wrong.
+    """
+    query = request.query
+    fields: dict[str, Any] = {name: query[name] for name in query if name not in _SETS}
+    fields |= {name: _split(query.getall(name)) for name in _SETS if name in query}
+    repeated = [name for name in fields if name not in _SETS and len(query.getall(name)) > 1]
+    if repeated:
+        raise InvalidFields([FieldError(f"/{name}", "repeated", "send it once") for name in repeated])
+    return read_watch(fields)
+
+
+def read_watch(fields: Mapping[str, Any]) -> Watch:
+    """Return what *fields* ask for.
+
+    Raises:
+        InvalidFields: they are wrong.
+    """
+    try:
+        return Watch.model_validate(fields)
+    except ValidationError as error:
+        raise explain(error) from None
+
+
+def _split(values: Iterable[str]) -> list[str]:
+    return [part for value in values for part in value.split(",")]
