@@ -42,9 +42,9 @@ async def visit(browser: "Browser") -> AsyncIterator[Callable[..., Awaitable[Vis
     """Open a page in a context of its own; at the end of the test nothing must have gone wrong in it."""
     visits: list[Visit] = []
 
-    async def open_page(url: str, **context: Any) -> Visit:
+    async def open_page(url: str, *, origin: str | None = None, **context: Any) -> Visit:
         page = await (await browser.new_context(**context)).new_page()
-        visits.append(Visit(page, url))
+        visits.append(Visit(page, origin or url))
         await page.goto(url)
         return visits[-1]
 

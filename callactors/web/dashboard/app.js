@@ -148,7 +148,7 @@ function follow(event) {
   const row = event.target.closest?.("tr[data-id]");
   if (!isPlain || (!link && !row) || String(getSelection())) return;
   event.preventDefault();
-  if (link?.dataset.back) return void goBack();
+  if (link?.matches("[data-back]")) return void goBack();
   place.go({ ...place.read(), callId: link?.dataset.call ?? row.dataset.id });
   show();
 }

@@ -102,7 +102,7 @@ export class Calls {
       this.#place(call);
     }
     this.#staged = null;
-    this.isLoaded = true;
+    this.isLoaded = this.isReordered = true;
     for (const callId of [...before.keys(), ...this.#calls.keys()]) this.changed.add(callId);
     return missed;
   }

@@ -33,7 +33,7 @@ function hole(first, last, highest) {
 function words(missing, stream) {
   if (!missing.length) return make("p", { class: "quiet" }, "Nothing is missing.");
   const named = missing.slice(0, NAMED).map(([first, last]) =>
-    first === last ? digits(first) : `${digits(first)}–${digits(last)}`,
+    first === last ? digits(first) : `${digits(first)} to ${digits(last)}`,
   );
   const rest = missing.length > NAMED ? ` and ${counted(missing.length - NAMED, "more range")}` : "";
   const total = stream.missing_count ?? missing.reduce((sum, [first, last]) => sum + last - first + 1n, 0n);
