@@ -3,7 +3,7 @@
 import re
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import PydanticCustomError
@@ -140,8 +140,9 @@ def explain(error: ValidationError) -> InputError:
     found = error.errors(include_url=False, include_input=False)
     if found[0]["type"] == "json_invalid":
         return InvalidJson(str(found[0]["msg"]).replace("Invalid JSON", "the body is not JSON", 1))
-    return InvalidFields([FieldError(_pointer(e["loc"]), e["type"], e["msg"]) for e in found[:20]])
+    return InvalidFields([FieldError(pointer(*e["loc"]), e["type"], e["msg"]) for e in found[:20]])
 
 
-def _pointer(location: tuple[Any, ...]) -> str:
+def pointer(*location: int | str) -> str:
+    """Return the JSON pointer (RFC 6901) to *location*."""
     return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in location)

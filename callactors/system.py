@@ -206,14 +206,6 @@ class CallSystem:
             return stored._replace(call=Call(call_id, row))
         return stored
 
-    def reading(self) -> AbstractAsyncContextManager[Connection]:
-        """Lend a connection for a read.
-
-        Raises:
-            StorageUnavailable: the database does not answer.
-        """
-        return reading(self._pool)
-
     def snapshot(self, call_ids: Set[str] = frozenset()) -> AsyncIterator[tuple[list[Summary], bool]]:
         """Yield the calls of *call_ids*, or else those that have not ended and the newest that have.
 
@@ -223,6 +215,14 @@ class CallSystem:
             StorageUnavailable: the database does not answer.
         """
         return summaries.read_snapshot(self._pool, call_ids)
+
+    def reading(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection for a read.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        return reading(self._pool)
 
     def admit(self) -> None:
         """Do nothing if new work is welcome.

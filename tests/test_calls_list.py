@@ -20,9 +20,8 @@ from callactors.store.listing import SCAN_BOUND, Filters, Page, Place, Sort
 from callactors.web.keys import SYSTEM
 from callactors.web.parameters import CallsQuery, EventsQuery, PacketsQuery
 from tests.proxy import proxy_to
-from tests.scenes import COMPLETE, packet, until_state
+from tests.scenes import COMPLETE, make_app, packet, until_state
 from tests.storage import Sql, rows_read
-from tests.test_web import make_app
 
 Parameters: TypeAlias = Mapping[str, str] | Sequence[tuple[str, str]]
 Client: TypeAlias = Any

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from callactors.errors import FieldError, InvalidCallId, InvalidFields
-from callactors.packets import MAX_SEQUENCE, EndReason, Stream, check_call_id
+from callactors.packets import MAX_SEQUENCE, EndReason, Stream, check_call_id, pointer
 from callactors.states import CallState
 from callactors.store.listing import Filters, Place, Sort
 
@@ -99,7 +99,7 @@ class NoQuery(_Query):
     """No parameters."""
 
 
-_Model = TypeVar("_Model", bound=_Query)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read_query(request: web.Request, model: type[_Model]) -> _Model:
@@ -115,18 +115,18 @@ def read_query(request: web.Request, model: type[_Model]) -> _Model:
         values = query.getall(name)
         if name not in fields:
             known = ", ".join(fields) or "none"
-            errors.append(FieldError(_pointer(name), "unknown", f"no such parameter; there are: {known}"))
+            errors.append(FieldError(pointer(name), "unknown", f"no such parameter; there are: {known}"))
         elif _is_list(fields[name].annotation):
             found[name] = values
         elif len(values) > 1:
-            errors.append(FieldError(_pointer(name), "repeated", "give it once"))
+            errors.append(FieldError(pointer(name), "repeated", "give it once"))
         else:
             found[name] = values[0]
     try:
         read = model.model_validate(found)
     except ValidationError as error:
         told = error.errors(include_url=False, include_input=False, include_context=False)
-        errors += [FieldError(_pointer(*e["loc"][:2]), e["type"], e["msg"]) for e in told]
+        errors += [FieldError(pointer(*e["loc"][:2]), e["type"], e["msg"]) for e in told]
     if errors:
         raise InvalidFields(errors[:20])
     return read
@@ -141,7 +141,7 @@ def read_calls_query(request: web.Request) -> CallsQuery:
     query = read_query(request, CallsQuery)
     if query.call_id:
         errors = [
-            FieldError(_pointer(name), "not_with_call_id", "leave it out: call_id names the calls")
+            FieldError(pointer(name), "not_with_call_id", "leave it out: call_id names the calls")
             for name in _ALONE
             if name in query.model_fields_set
         ]
@@ -156,8 +156,4 @@ def read_calls_query(request: web.Request) -> CallsQuery:
 
 
 def _is_list(annotation: Any) -> bool:
-    return any(get_origin(part) is list for part in (annotation, *get_args(annotation)))
-
-
-def _pointer(*location: int | str) -> str:
-    return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in location)
+    return any(get_origin(part) in (list, frozenset) for part in (annotation, *get_args(annotation)))

@@ -22,8 +22,9 @@ from callactors.store.events import Cursor
 from callactors.system import CallSystem
 from callactors.web import sockets
 from callactors.web.keys import get_system
+from callactors.web.parameters import read_query
 from callactors.web.problems import answering
-from callactors.web.watch import Watch, read_query, read_watch
+from callactors.web.watch import Watch, read_watch
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ async def supervisor(request: web.Request) -> web.WebSocketResponse:
     """Tell transitions from now on, or what the query asks for."""
     system = get_system(request)
     system.check_not_draining()
-    watch, cursor = read_query(request), system.feed.cursor
+    watch, cursor = read_query(request, Watch), system.feed.cursor
     ws = await sockets.accept(request, max_message=_MAX_MESSAGE)
     watching = _Watching(system, request, ws, watch, cursor)
     lifetime = system.hub.subscribe(SUPERVISORS, on_end=lambda _: sockets.abort_soon(request))

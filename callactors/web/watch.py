@@ -1,14 +1,12 @@
 """What a supervisor wants to be told, from the query of its connection or from a message."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from callactors.call import EventKind
-from callactors.errors import FieldError, InvalidFields
 from callactors.feed import FeedEvent
 from callactors.packets import EndReason, explain
 from callactors.states import CallState
@@ -24,6 +22,16 @@ def _read_cursor(value: object) -> Cursor | None:
     return cursor
 
 
+def _split(values: object) -> object:
+    """In a query several may stand in one value, between commas."""
+    if not isinstance(values, list):
+        return values
+    return [part for value in values for part in (value.split(",") if isinstance(value, str) else [value])]
+
+
+_SPLIT: Final = BeforeValidator(_split)
+
+
 class Watch(BaseModel):
     """What one supervisor wants to be told; an empty set does not narrow it."""
 
@@ -31,10 +39,10 @@ class Watch(BaseModel):
 
     snapshot: bool = False
     since: Annotated[Cursor | None, BeforeValidator(_read_cursor)] = None
-    kinds: frozenset[EventKind] = frozenset()
-    state: frozenset[CallState] = frozenset()
-    call_id: Annotated[frozenset[str], Field(max_length=_MAX_IDS)] = frozenset()
-    end_reason: frozenset[EndReason] = frozenset()
+    kinds: Annotated[frozenset[EventKind], _SPLIT] = frozenset()
+    state: Annotated[frozenset[CallState], _SPLIT] = frozenset()
+    call_id: Annotated[frozenset[str], Field(max_length=_MAX_IDS), _SPLIT] = frozenset()
+    end_reason: Annotated[frozenset[EndReason], _SPLIT] = frozenset()
 
     def wants(self, told: FeedEvent) -> bool:
         """Whether to tell an event: transitions, and other kinds that were asked for."""
@@ -55,24 +63,6 @@ class Watch(BaseModel):
         )
 
 
-_SETS: Final = ("kinds", "state", "call_id", "end_reason")
-
-
-def read_query(request: web.Request) -> Watch:
-    """Return what the query of *request* asks for.
-
-    Raises:
-        InvalidFields: it is wrong.
-    """
-    query = request.query
-    fields: dict[str, Any] = {name: query[name] for name in query if name not in _SETS}
-    fields |= {name: _split(query.getall(name)) for name in _SETS if name in query}
-    repeated = [name for name in fields if name not in _SETS and len(query.getall(name)) > 1]
-    if repeated:
-        raise InvalidFields([FieldError(f"/{name}", "repeated", "send it once") for name in repeated])
-    return read_watch(fields)
-
-
 def read_watch(fields: Mapping[str, Any]) -> Watch:
     """Return what *fields* ask for.
 
@@ -83,7 +73,3 @@ def read_watch(fields: Mapping[str, Any]) -> Watch:
         return Watch.model_validate(fields)
     except ValidationError as error:
         raise explain(error) from None
-
-
-def _split(values: Iterable[str]) -> list[str]:
-    return [part for value in values for part in value.split(",")]
