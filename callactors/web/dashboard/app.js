@@ -218,6 +218,6 @@ find("pause").addEventListener("click", togglePause);
 find("connect").addEventListener("click", connectNow);
 find("notice-close").addEventListener("click", connection.close);
 setInterval(tick, TICK);
+sleepOrWake();
 show();
 onVisibility();
-sleepOrWake();

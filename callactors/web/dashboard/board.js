@@ -13,7 +13,7 @@ import { count, counted } from "./words.js";
 
 const STATS_INTERVAL = 2_000;
 const COUNTS_INTERVAL = 5_000;
-const FIRST_COUNTS = 700; // a call that is new in sight gets its counts sooner
+const FIRST_COUNTS = 500; // what came into sight without counts gets them sooner
 const AT_ONCE = 100; // ids that GET v1/calls takes
 
 export class Board {
@@ -32,7 +32,7 @@ export class Board {
   constructor(calls, { onFilter, onRefused }) {
     this.#calls = calls;
     this.#onRefused = onRefused;
-    this.#table = new Table(calls, find("live"));
+    this.#table = new Table(calls, find("live"), () => this.#countSoon());
     this.#older = new Older(calls, find("older"), () => this.#showBelow());
     const parts = { form: find("filters"), choices: find("states"), search: find("search") };
     this.#filters = new Filters({ ...parts, onChange: onFilter });
@@ -61,7 +61,7 @@ export class Board {
     if (text === this.#wanted.text && same(states, this.#wanted.states)) return;
     this.#wanted = { states, text };
     this.#asked = "";
-    this.#table.filter(Object.assign(matcher(this.#wanted), { isByState: states.size > 0 }));
+    this.#table.filter(matcher(this.#wanted));
     this.#older.reset(states, text);
   }
 
@@ -70,8 +70,12 @@ export class Board {
     this.#older.yieldTo(this.#calls);
     this.#filters.number(this.#table.counts);
     this.#showBelow();
-    if (this.#table.outdated(1).isUrgent) this.#counts.soon(FIRST_COUNTS);
+    this.#countSoon();
     this.#search();
+  }
+
+  #countSoon() {
+    if (this.#table.outdated(1).isUrgent) this.#counts.soon(FIRST_COUNTS);
   }
 
   tick(maximum) {

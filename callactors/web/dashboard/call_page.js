@@ -85,7 +85,8 @@ export class CallPage {
       const events = await this.#newEvents(callId);
       if (callId !== this.#callId) return;
       this.#call = call;
-      this.#events.push(...events);
+      const last = this.#events.at(-1)?.version ?? 0; // a question asked meanwhile may have been faster
+      this.#events.push(...events.filter(({ version }) => version > last));
       this.#show();
     } catch (problem) {
       if (callId === this.#callId) this.#tell(problem);
@@ -120,8 +121,9 @@ export class CallPage {
     part("body", "div",
       section("Facts", part("facts", "dl")),
       section("What happened", part("timeline", "ol")),
-      section("Sequence", part("streams", "div")),
-      section("Result", part("result", "div")),
+      make("div", { class: "column" },
+        section("Sequence", part("streams", "div")),
+        section("Result", part("result", "div"))),
       section("Raw events", part("raw", "div"), "details"));
     this.#parts.body.hidden = true;
     part("attempt", "span");

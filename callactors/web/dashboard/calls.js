@@ -8,7 +8,7 @@ const FACTS = ["generation", "end_reason"];
 export class Calls {
   /** Ids of calls that have changed since the table took them. */
   changed = new Set();
-  /** Whether the order may have changed: a call came, went, began or ended. */
+  /** Whether order and counts may have changed: a call came or went, or is in another state. */
   isReordered = true;
   /** Whether a snapshot is complete: before that, nothing known does not mean no calls. */
   isLoaded = false;
@@ -46,8 +46,8 @@ export class Calls {
     if (this.#staged === null) return null;
     for (const summary of frame.calls) {
       const known = this.#staged.get(summary.call_id); // an event between the parts was faster
-      if (known) take(known, summary);
-      else this.#staged.set(summary.call_id, enrich({ ...summary }));
+      if (known) take(known, withoutOldCounts(summary));
+      else this.#staged.set(summary.call_id, enrich(withoutOldCounts(summary)));
     }
     return frame.last ? this.#swap() : null;
   }
@@ -75,6 +75,7 @@ export class Calls {
     }
     if (!known || (before === null) !== (call.finished_ms === null)) this.#place(call);
     this.changed.add(call.call_id);
+    this.isReordered ||= event.phase === undefined;
     return true;
   }
 
@@ -133,6 +134,12 @@ function take(call, summary) {
     Object.assign(call, { packets, late, duplicates, missing_count, has_gaps, started_at });
   }
   enrich(call);
+}
+
+/** A summary as a call; of one that has not ended the counts in a snapshot may be a minute old. */
+function withoutOldCounts(summary) {
+  const unknown = { packets: null, late: null, duplicates: null, missing_count: null };
+  return { ...summary, ...(summary.finished_at === null ? unknown : {}) };
 }
 
 /** A call of which one event is known, and no counts yet. */

@@ -1,7 +1,7 @@
 // A row of the table. It writes only what differs, into text nodes, and never reads the layout.
 
 import { make } from "./elements.js";
-import { attemptOf, count, dayAndTime, eventWords, label, span, timeOfDay } from "./words.js";
+import { attemptOf, count, dayAndTime, eventWords, failure, label, span, timeOfDay } from "./words.js";
 import * as place from "./place.js";
 
 const CELLS = ["id", "state", "attempt", "age", "packets", "missing", "late", "last"];
@@ -95,7 +95,9 @@ export class Row {
 function lastOf(call) {
   const event = call.last_event;
   if (event) return { words: eventWords(event), at: event.at };
-  if (call.finished_at) return { words: call.state === "FAILED" ? "failed" : "archived", at: call.finished_at };
+  if (call.finished_at) {
+    return { words: call.state === "FAILED" ? failure(call.end_reason) : "archived", at: call.finished_at };
+  }
   if (call.completed_at) return { words: "completed", at: call.completed_at };
   return { words: "started", at: call.started_at };
 }

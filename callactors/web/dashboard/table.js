@@ -22,7 +22,8 @@ export class Table {
   #visible = new Set();
   #observer;
 
-  constructor(calls, body) {
+  /** *onSight* is called when rows have come into sight. */
+  constructor(calls, body, onSight) {
     this.#calls = calls;
     this.#body = body;
     this.#observer = new IntersectionObserver((entries) => {
@@ -30,6 +31,7 @@ export class Table {
         if (isIntersecting) this.#visible.add(target.dataset.id);
         else this.#visible.delete(target.dataset.id);
       }
+      onSight();
     });
   }
 
@@ -42,8 +44,7 @@ export class Table {
   /** Bring the rows up to the model; to be called in an animation frame. Returns whether the order was made anew. */
   render(time, maximum) {
     const calls = this.#calls;
-    const isDue = calls.isReordered || this.#hasLeft();
-    const isOrdering = this.#isForced || (isDue && time - this.#orderedAt >= ORDER_INTERVAL);
+    const isOrdering = this.#isForced || (calls.isReordered && time - this.#orderedAt >= ORDER_INTERVAL);
     if (isOrdering) this.#order(time, maximum);
     const at = now();
     for (const callId of calls.changed) {
@@ -74,16 +75,6 @@ export class Table {
     const wanted = calls.filter((call) => !call.is_settled);
     wanted.sort((a, b) => (a.packets === null ? 0 : 1) - (b.packets === null ? 0 : 1));
     return { ids: wanted.slice(0, limit).map((call) => call.call_id), isUrgent: wanted[0]?.packets === null };
-  }
-
-  #hasLeft() {
-    if (this.#matches.isByState) for (const id of this.#calls.changed) if (this.#isMisplaced(id)) return true;
-    return false;
-  }
-
-  #isMisplaced(callId) {
-    const call = this.#calls.get(callId);
-    return Boolean(call) && this.#rows.has(callId) !== this.#matches(call);
   }
 
   #order(time, maximum) {

@@ -82,15 +82,20 @@ export function eventWords(event) {
   }
   if (event.from === null || event.from === undefined) return "started";
   if (event.state === "FAILED" && event.last_error?.reason) return `failed: ${event.last_error.reason}`;
+  if (event.state === "FAILED") return failure(event.end_reason);
   if (event.from === "FAILED") return "retried by hand";
   return WORDS[event.state] ?? label(event.state);
+}
+
+/** How a call failed for which nothing more is known than why it ended. */
+export function failure(endReason) {
+  return endReason && endReason !== "api" ? `failed: ${endReason}` : "failed";
 }
 
 const WORDS = {
   COMPLETED: "completed",
   PROCESSING_AI: "processing began",
   ARCHIVED: "archived",
-  FAILED: "failed",
 };
 
 function two(value) {
