@@ -203,7 +203,7 @@ function draw(time) {
 
 function tick() {
   connection.tick(feed.state);
-  if (document.hidden) return;
+  if (document.hidden || isPaused) return;
   if (find("board").hidden) callPage.tick(maximum);
   else board.tick(maximum);
   askFrame();

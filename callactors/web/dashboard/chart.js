@@ -27,7 +27,7 @@ export class Chart {
   }
 
   #draw(at) {
-    const top = Math.max(1e-9, ...this.#samples.map(([, value]) => value)) * 1.08;
+    const top = Math.max(1e-9, ...this.#samples.map(([, value]) => value)) * 1.2;
     const span = Math.max(SHORTEST, at - (this.#samples[0]?.[0] ?? at));
     const runs = split(this.#samples).map((run) =>
       run.map(([time, value]) => [

@@ -89,7 +89,7 @@ export function eventWords(event) {
 
 /** How a call failed for which nothing more is known than why it ended. */
 export function failure(endReason) {
-  return endReason && endReason !== "api" ? `failed: ${endReason}` : "failed";
+  return ["api", "failed", null, undefined].includes(endReason) ? "failed" : `failed: ${endReason.replaceAll("_", " ")}`;
 }
 
 const WORDS = {
