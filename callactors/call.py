@@ -87,14 +87,17 @@ class Row(NamedTuple):
 class Change(NamedTuple):
     """What one decision asks the journal to commit. An empty one only waits for those before it."""
 
-    packet: Packet | None = None
+    packets: Sequence[Packet] = ()
     is_repeat: bool = False
     row: Row | None = None
     events: tuple[Event, ...] = ()
 
 
 class Accepted(NamedTuple):
-    """The decision about a packet: the `gap` just before it, and all `gaps` of its stream after it."""
+    """The decision about a packet: the `gap` just before it, and all `gaps` of its stream after it.
+
+    It may stand for several `packets` that came as expected, one after the other, of which it tells the last.
+    """
 
     stream: str
     sequence: int
@@ -103,6 +106,7 @@ class Accepted(NamedTuple):
     gap: Range | None
     total_received: int
     gaps: Sequence[Range]
+    packets: int = 1
 
 
 class Completed(NamedTuple):
@@ -149,11 +153,11 @@ class Call:
             # The one that is expected: what is below decides the same, at twice the cost.
             self.streams[name] = after = StreamSequence(sequence + 1, stream.missing)
             self.packets += 1
-            return Change(packet), Accepted(name, sequence, False, False, None, self.packets, after.gaps)
+            return Change((packet,)), Accepted(name, sequence, False, False, None, self.packets, after.gaps)
         if stream.has(sequence):
             self.duplicates += 1
             accepted = Accepted(name, sequence, True, False, None, self.packets, stream.gaps)
-            return Change(packet, is_repeat=True), accepted
+            return Change((packet,), is_repeat=True), accepted
         after = self._extend(stream, packet)
         is_late = sequence < stream.next or self.facts.state is not CallState.IN_PROGRESS
         expected = stream.next or 1
@@ -163,7 +167,29 @@ class Call:
         self.packets += 1
         self.late += is_late
         accepted = Accepted(name, sequence, False, is_late, gap, self.packets, after.gaps)
-        return Change(packet, False, self.row() if writes_stream else None), accepted
+        return Change((packet,), False, self.row() if writes_stream else None), accepted
+
+    def accept_run(self, packets: Sequence[Packet]) -> tuple[Change, Accepted] | None:
+        """Decide at once about the first *packets*, if at least two come as expected, one after the other.
+
+        None says nothing about them: `accept` decides.
+        """
+        name = packets[0].stream
+        stream = self.streams.get(name, _NEW_STREAM)
+        expected = stream.next
+        if not expected or self.facts.state is not CallState.IN_PROGRESS:
+            return None
+        for packet in packets:
+            if packet.sequence != expected or packet.stream != name:
+                break
+            expected += 1
+        count = expected - stream.next
+        if count == 1 or not count:
+            return None
+        self.streams[name] = after = StreamSequence(expected, stream.missing)
+        self.packets += count
+        run = packets[:count]
+        return Change(run), Accepted(name, expected - 1, False, False, None, self.packets, after.gaps, count)
 
     def complete(
         self, request: CompleteRequest, *, grace: float, attempt_timeout: float

@@ -134,14 +134,15 @@ class CallActor(Actor[str, Message]):
                 self._on_stored(ticket)
                 return
             case Verdict.CONFLICT:
-                ticket.tell(_conflict(self.key, ticket.change))
+                self._on_conflict(ticket)
                 return
             case Verdict.FENCED:
-                self._try_again(ticket.envelope())
+                for envelope in ticket.envelopes():
+                    self._try_again(envelope)
             case Verdict.REFUSED:
-                ticket.tell(StorageRefused("see the server's log"))
+                self._on_refused(ticket)
             case Verdict.RETURNED:
-                self.home.put_back([ticket.envelope()])
+                self.home.put_back(ticket.envelopes())
             case Verdict.ABANDONED:
                 ticket.tell(StorageUnavailable())
             case _:
@@ -150,6 +151,19 @@ class CallActor(Actor[str, Message]):
             self._forget()
             if verdict in (Verdict.REFUSED, Verdict.RETURNED):
                 self.home.tell(Wake())  # what was due is still due
+
+    def _on_conflict(self, ticket: CallTicket) -> None:
+        packets = ticket.change.packets
+        if len(packets) == 1:
+            ticket.tell(SequenceConflict(self.key, packets[0].stream, packets[0].sequence))
+        else:  # all of them are stored now, so that each will be compared
+            self.home.put_back(ticket.envelopes())
+
+    def _on_refused(self, ticket: CallTicket) -> None:
+        if len(ticket.change.packets) > 1:  # only the guilty one is to be refused
+            self.home.put_back(ticket.envelopes())
+        else:
+            ticket.tell(StorageRefused("see the server's log"))
 
     def _try_again(self, envelope: Envelope[Message]) -> None:
         envelope.tries += 1
@@ -261,16 +275,20 @@ class CallActor(Actor[str, Message]):
     def _accept_many(
         self, call: Call, writer: Writer, envelope: Envelope[Message], packets: Sequence[Packet]
     ) -> None:
-        """Decide about each packet as if it had come alone."""
+        """Decide about each packet as if it had come alone; those that come as expected are one change."""
         outcomes = Outcomes(envelope, len(packets))
         answer: Accepted | CallError
-        for index, packet in enumerate(packets):
+        index = 0
+        while index < len(packets):
+            rest = packets[index:] if index else packets
             try:
-                change, answer = call.accept(packet)
+                change, answer = call.accept_run(rest) or call.accept(rest[0])
                 change = self._with_checkpoint(call, change)
+                decided = rest[: answer.packets]
             except CallError as error:
-                change, answer = Change(), error
-            writer.submit(PartTicket(self.on_settled, writer, change, answer, packet, outcomes, index))
+                change, answer, decided = Change(), error, rest[:1]
+            writer.submit(PartTicket(self.on_settled, writer, change, answer, decided, outcomes, index))
+            index += len(decided)
 
     def _do_what_is_due(self, call: Call, attempt_timeout: float) -> Change:
         if call.facts.state is CallState.COMPLETED:
@@ -284,7 +302,7 @@ class CallActor(Actor[str, Message]):
 
     def _with_checkpoint(self, call: Call, change: Change) -> Change:
         """Add the call's row to *change* now and then, so that a claim has few packets to count."""
-        self._unwritten += 1
+        self._unwritten += len(change.packets)
         now = monotonic()
         if change.row is None:
             if self._unwritten < CHECKPOINT_PACKETS and now < self._checkpoint_at + CHECKPOINT_INTERVAL:
@@ -358,11 +376,6 @@ class CallActor(Actor[str, Message]):
         self._disarm()
         self._cancel_attempt()
         self._held = None
-
-
-def _conflict(call_id: str, change: Change) -> Exception:
-    packet = change.packet
-    return SequenceConflict(call_id, packet.stream, packet.sequence) if packet else StorageRefused("conflict")
 
 
 def _warn(call_id: str, accepted: Accepted) -> None:

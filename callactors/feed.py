@@ -126,16 +126,18 @@ class Feed:
     async def find_gap(self, since: Cursor) -> str | None:
         """Return why a client cannot go on behind *since*, or None if it can.
 
-        A cursor of this log may be ahead of what was published here.
+        A cursor of this log may be ahead of what was published here: another server's feed can be faster.
 
         Raises:
             StorageUnavailable: the database does not answer.
         """
         if since.log_id != self._log_id:
             return "unknown-log"
-        if since.position >= self._recent_after:
+        if any(event.position == since.position for event in self._recent):
             return None
         async with reading(self._pool) as connection:
+            if not await events.is_known(connection, since.position):
+                return "unknown-log"
             return "expired" if await events.is_far(connection, since.position, FAR) else None
 
     async def read(self, after: Position, until: Position) -> AsyncIterator[FeedEvent]:

@@ -16,7 +16,10 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class AcceptMany:
-    """Packets have come together; the reply is a list with an Accepted or an exception for each, in order."""
+    """Packets have come together; the reply is a list of Accepted and exceptions for them, in order.
+
+    An Accepted may stand for several, see its `packets`.
+    """
 
     packets: Sequence[Packet]
 

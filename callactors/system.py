@@ -167,7 +167,9 @@ class CallSystem:
     def accept_many(
         self, call_id: str, packets: Sequence[Packet]
     ) -> "Future[list[Accepted | CallError | Unavailable]]":
-        """Store *packets*, which take one place in the mailbox; the future tells what became of each.
+        """Store *packets*, which take one place in the mailbox; the future tells what became of them.
+
+        An Accepted may stand for several that came as expected, see its `packets`.
 
         Raises:
             Unavailable: whether they were stored is not known; send them again.

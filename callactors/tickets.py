@@ -1,6 +1,6 @@
 """The tickets of a call's changes: who is told what once the journal has settled them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from callactors.actors import Envelope
 from callactors.call import Change
@@ -14,7 +14,7 @@ OnSettled = Callable[["CallTicket", Verdict], None]
 class CallTicket:
     """A change in the journal; *answer* is for who sent the message, once the change is stored."""
 
-    __slots__ = ("_envelope", "_on_settled", "answer", "change", "size", "writer")
+    __slots__ = ("_envelope", "_on_settled", "answer", "change", "count", "size", "writer")
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class CallTicket:
         self.writer = writer
         self.change = change
         self.answer = answer
+        self.count = 0
         self.size = 0
 
     def settle(self, verdict: Verdict) -> None:
@@ -41,9 +42,9 @@ class CallTicket:
         else:
             self._envelope.answer(answer)
 
-    def envelope(self) -> Envelope[Message]:
-        """Return the message, to decide it again."""
-        return self._envelope
+    def envelopes(self) -> list[Envelope[Message]]:
+        """Return what to decide again."""
+        return [self._envelope]
 
 
 class Outcomes:
@@ -56,18 +57,18 @@ class Outcomes:
         self._known: list[object] = [None] * wanted
         self._unknown = wanted
 
-    def put(self, index: int, outcome: object) -> None:
-        """Take the outcome of one packet."""
+    def put(self, index: int, outcome: object, count: int = 1) -> None:
+        """Take the outcome of the packet at *index*, or of as many as *count* from there on."""
         self._known[index] = outcome
-        self._unknown -= 1
+        self._unknown -= count
         if not self._unknown:
-            self.envelope.answer(self._known)
+            self.envelope.answer([outcome for outcome in self._known if outcome is not None])
 
 
 class PartTicket(CallTicket):
-    """The ticket of one of many packets that came together."""
+    """The ticket of some of the packets that came together: one, or a run of them."""
 
-    __slots__ = ("_index", "_outcomes", "_packet")
+    __slots__ = ("_index", "_outcomes", "_packets")
 
     def __init__(
         self,
@@ -75,21 +76,28 @@ class PartTicket(CallTicket):
         writer: Writer,
         change: Change,
         answer: object,
-        packet: Packet,
+        packets: Sequence[Packet],
         outcomes: Outcomes,
         index: int,
     ) -> None:
         super().__init__(on_settled, writer, change, outcomes.envelope, answer)
-        self._packet = packet
+        self._packets = packets
         self._outcomes = outcomes
         self._index = index
 
     def tell(self, answer: object) -> None:
-        self._outcomes.put(self._index, answer)
+        if answer is self.answer:
+            self._outcomes.put(self._index, answer, len(self._packets))
+        else:
+            for index in range(self._index, self._index + len(self._packets)):
+                self._outcomes.put(index, answer)
 
-    def envelope(self) -> Envelope[Message]:
-        """Return the packet as a message of its own, in the place where the many came."""
-        envelope: Envelope[Message] = Envelope(Accept(self._packet), _PartReply(self._outcomes, self._index))
+    def envelopes(self) -> list[Envelope[Message]]:
+        """Return each packet as a message of its own, in the place where the many came."""
+        return [self._single(number, packet) for number, packet in enumerate(self._packets, self._index)]
+
+    def _single(self, index: int, packet: Packet) -> Envelope[Message]:
+        envelope: Envelope[Message] = Envelope(Accept(packet), _PartReply(self._outcomes, index))
         envelope.arrival = self._envelope.arrival
         return envelope
 

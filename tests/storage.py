@@ -11,6 +11,7 @@ import asyncpg
 
 from callactors.call import Change
 from callactors.packets import Packet
+from callactors.store.connection import close_pool, open_pool, reading
 from callactors.store.journal import Journal, JournalLimits, Verdict, Writer
 from callactors.store.nodes import LEASE
 from callactors.store.rows import Claimed, read_claimed
@@ -27,7 +28,7 @@ class Ticket:
 
     def __init__(self, change: Change, order: list["Ticket"] | None = None) -> None:
         self.change = change
-        self.size = 0
+        self.count = self.size = 0
         self.verdict: Future[Verdict] = asyncio.get_running_loop().create_future()
         self._order = order
 
@@ -47,11 +48,11 @@ def unstorable(sequence: int) -> Packet:
 
 
 def new(sequence: int, data: str = "x", stream: str = "") -> Change:
-    return Change(packet(sequence, data, stream))
+    return Change((packet(sequence, data, stream),))
 
 
 def repeat(sequence: int, data: str = "x") -> Change:
-    return Change(packet(sequence, data), is_repeat=True)
+    return Change((packet(sequence, data),), is_repeat=True)
 
 
 def submit(writer: Writer, *changes: Change, order: list[Ticket] | None = None) -> list[Ticket]:
@@ -115,6 +116,18 @@ async def session(dsn: str) -> AsyncIterator[Sql]:
         yield connection
     finally:
         await connection.close()
+
+
+@asynccontextmanager
+async def reader(dsn: str, *, mode: str = "auto") -> AsyncIterator[Sql]:
+    """A connection as the read side has it; *mode* is the plan_cache_mode."""
+    pool = await open_pool(dsn, size=1)
+    try:
+        async with reading(pool) as connection:
+            await connection.execute(f"set plan_cache_mode = {mode}")
+            yield connection
+    finally:
+        await close_pool(pool)
 
 
 @asynccontextmanager

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callactors.call import ATTEMPT_MARGIN, MAX_STREAMS, Accepted, Call, Change, Completed, EventKind, Facts
 from callactors.errors import CallClosed, CallError, SequenceWindow, TooManyStreams
@@ -59,6 +61,44 @@ def path(change: Change) -> list[str]:
     return [event.to_state for event in change.events if event.kind is EventKind.TRANSITION]
 
 
+@given(
+    before=st.lists(st.integers(0, 6), max_size=4),
+    sent=st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "b"])), min_size=1, max_size=12),
+    is_complete=st.booleans(),
+)
+def test_a_run_is_decided_as_its_packets_would_be_one_by_one(
+    before: list[int], sent: list[tuple[int, str]], is_complete: bool
+) -> None:
+    singly, together = call_with(*before), call_with(*before)
+    if is_complete:
+        complete(singly)
+        complete(together)
+    packets = [packet(*one) for one in sent]
+    while packets:
+        decided = together.accept_run(packets)
+        if decided is None:
+            assert singly.accept(packets[0]) == together.accept(packets[0])
+            del packets[0]
+            continue
+        change, accepted = decided
+        expected = [singly.accept(one) for one in change.packets]
+        assert change == Change(packets[: accepted.packets])
+        assert accepted == expected[-1][1]._replace(packets=len(expected))
+        assert all(not (a.is_duplicate or a.is_late or a.gap) for _, a in expected)
+        assert len(expected) > 1
+        del packets[: len(expected)]
+    assert together.row() == singly.row()
+
+
+def test_a_run_is_taken_as_one_from_the_second_packet_on() -> None:
+    call = call_with(1)
+    decided = call.accept_run([packet(2), packet(3), packet(4), packet(6)])
+    assert decided is not None
+    assert decided[1] == Accepted("", 4, False, False, None, 4, (), 3)
+    assert call.accept_run([packet(5)]) is None
+    assert Call("a").accept_run([packet(1), packet(2)]) is None
+
+
 def test_packets_in_order_are_neither_late_nor_a_gap() -> None:
     call = call_with(1, 2)
     assert accept(call, 3) == Accepted("", 3, False, False, None, 3, ())
@@ -86,7 +126,7 @@ def test_repeat_is_a_duplicate_and_still_goes_to_the_journal() -> None:
     call = call_with(1, 2)
     change, accepted = call.accept(packet(1))
     assert accepted == Accepted("", 1, True, False, None, 2, ())
-    assert change == Change(packet(1), is_repeat=True)
+    assert change == Change((packet(1),), is_repeat=True)
     assert call.duplicates == 1
 
 

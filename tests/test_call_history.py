@@ -87,7 +87,7 @@ class History(RuleBasedStateMachine):
         self.packets += [] if is_repeat else [(stream, sequence)]
         self.commit(change)
         expected = max(received, default=0) + 1
-        assert (change.packet, change.is_repeat) == (packet, is_repeat)
+        assert (change.packets, change.is_repeat) == ((packet,), is_repeat)
         assert (accepted.stream, accepted.sequence) == (stream, sequence)
         assert (accepted.is_duplicate, accepted.is_late) == (is_repeat, is_late)
         assert accepted.gap == ((expected, sequence - 1) if sequence > expected else None)
@@ -172,10 +172,10 @@ class History(RuleBasedStateMachine):
     @rule()
     def reload(self) -> None:
         """Go on with what the store has; late and duplicates may lag."""
-        self.call = self.restored(self.rows[-1][0], self.rows[-1][2]) if self.rows else Call("a")
+        self.call = self.restored(*(self.rows[-1][::2] if self.rows else (None, 0)))
         self.late, self.duplicates = self.call.late, self.call.duplicates
 
-    def restored(self, row: Row, packets: int) -> Call:
+    def restored(self, row: Row | None, packets: int) -> Call:
         call = Call("a", row)
         for stream, sequence in self.packets[packets:]:
             call.restore(stream, sequence)

@@ -58,7 +58,7 @@ async def test_older_flush_that_ends_late_cannot_turn_the_call_back(own: Sql) ->
 async def test_batch_that_runs_twice_leaves_what_one_run_leaves(own: Sql) -> None:
     await claim(own, ME, "c")
     facts = Facts(state=CallState.COMPLETED, version=2, wake_in=60)
-    change = moved(2)._replace(packet=packet(1), row=ROW._replace(facts=facts, metadata={"a": 1}))
+    change = moved(2)._replace(packets=(packet(1),), row=ROW._replace(facts=facts, metadata={"a": 1}))
     assert await run(own, change) == CLEAN._replace(wrote_events=True, packets=1)
     everything = "select c.*, p.*, e.* from calls c, packets p, call_events e"
     before = await own.fetch(everything)
@@ -70,7 +70,7 @@ async def test_batch_of_another_owner_or_epoch_stores_nothing(own: Sql) -> None:
     await claim(own, ME, "c")
     number = await column(own, "call_no")
     for owner, later in ((OTHER, 0), (ME, 1), (ME, -1)):
-        change = moved(2)._replace(packet=packet(1))
+        change = moved(2)._replace(packets=(packet(1),))
         assert (await run(own, change, owner=owner, later=later)).fenced == {number}
     assert await own.fetchval("select count(*) from packets") == 0
     assert await own.fetchval("select max(version) from call_events") == 1

@@ -78,7 +78,7 @@ async def test_changes_behind_a_refused_one_come_back_and_are_not_stored(dsn: st
     async with journal_of(dsn) as journal:
         async with locked(dsn, "c"):
             writer = writer_of(journal, claimed)
-            changes = [new(1), Change(unstorable(2)), new(3)]
+            changes = [new(1), Change((unstorable(2),)), new(3)]
             tickets = submit(writer, *changes, order=order)
             await until_waiting(sql)
             tickets += submit(writer, new(4), Change(row=ROW, events=(EVENT,)), order=order)
@@ -94,7 +94,7 @@ async def test_changes_behind_a_refused_one_come_back_and_are_not_stored(dsn: st
 async def test_one_bad_change_among_the_calls_of_a_batch_is_the_only_one_refused(dsn: str, sql: Sql) -> None:
     claimed = await claim(sql, ME, *(f"c{i:03}" for i in range(500)))
     journal = Journal(dsn, ME, on_events=lambda: None)
-    bad = Change(unstorable(1))
+    bad = Change((unstorable(1),))
     tickets = [
         submit(writer_of(journal, call), bad if i == 321 else new(1))[0] for i, call in enumerate(claimed)
     ]
@@ -110,7 +110,7 @@ async def test_refusal_is_logged_without_the_data(
 ) -> None:
     [claimed] = await claim(sql, ME, "c")
     async with journal_of(dsn) as journal:
-        await verdicts(submit(writer_of(journal, claimed), Change(unstorable(1))))
+        await verdicts(submit(writer_of(journal, claimed), Change((unstorable(1),))))
     assert "call c: the database refuses a change: CharacterNotInRepertoireError" in caplog.text
     assert "a\x00b" not in caplog.text
 
@@ -144,7 +144,7 @@ async def test_repeat_with_other_data_is_a_conflict_in_the_same_batch_and_later(
 async def test_repeat_may_carry_another_timestamp(dsn: str, sql: Sql) -> None:
     [claimed] = await claim(sql, ME, "c")
     async with journal_of(dsn) as journal:
-        later = Change(packet(1).model_copy(update={"timestamp": 9.0}), is_repeat=True)
+        later = Change((packet(1).model_copy(update={"timestamp": 9.0}),), is_repeat=True)
         assert await verdicts(submit(writer_of(journal, claimed), new(1), later)) == [STORED, STORED]
     assert await sql.fetchval("select timestamp from packets") == 1.0
 

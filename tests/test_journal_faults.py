@@ -58,7 +58,7 @@ def changes() -> list[Change]:
         facts = Facts(state=path[version - 1], version=version)
         event = Event(version, EventKind.TRANSITION, path[version - 2], path[version - 1], 0, {})
         moves.append(Change(row=Row(facts, streams, 1, 0, 0), events=(event,)))
-    return [Change(packet(1), row=Row(Facts(), streams, 1, 0, 0)), *moves]
+    return [Change((packet(1),), row=Row(Facts(), streams, 1, 0, 0)), *moves]
 
 
 async def assert_stored_once(sql: Sql) -> None:
@@ -161,7 +161,7 @@ async def test_journal_with_nothing_left_but_a_failed_writer_does_not_need_the_d
     async with journal_of(proxy.dsn) as journal:
         writer = writer_of(journal, claimed)
         async with locked(proxy.target, "c"):
-            tickets = submit(writer, new(1), Change(unstorable(2)))
+            tickets = submit(writer, new(1), Change((unstorable(2),)))
             await until_waiting(sql)
             last = Last(new(3))
             writer.submit(last)

@@ -161,7 +161,7 @@ async def test_close_abandons_only_what_was_not_settled_before(dsn: str, sql: Sq
     whole, bad = await claim(sql, ME, "whole", "bad")
     journal = Journal(dsn, ME, on_events=lambda: None)
     tickets = submit(writer_of(journal, whole), new(1))
-    tickets += submit(writer_of(journal, bad), new(1), new(2), Change(unstorable(3)))
+    tickets += submit(writer_of(journal, bad), new(1), new(2), Change((unstorable(3),)))
     async with session(dsn) as third, third.transaction():
         await third.execute("insert into packets values ($1, 2, 1, now(), '', 'x')", bad.call_no)
         async with running(journal):

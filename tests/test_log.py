@@ -16,6 +16,7 @@ from callactors.store.events import (
     identify,
     is_behind,
     is_far,
+    is_known,
     read_newest,
     read_page,
 )
@@ -124,6 +125,15 @@ async def test_the_newest_events_are_read_in_order(sql: Sql) -> None:
     assert [event.version for event in await read_newest(sql, 9)] == [1, 2, 3, 4, 5, 6, 7]
 
 
+async def test_only_positions_of_events_are_known(sql: Sql) -> None:
+    await sql.execute(INSERT, 1)
+    end = await read_end(sql)
+    assert await is_known(sql, end)
+    assert await is_known(sql, START)
+    assert not await is_known(sql, end._replace(event_id=end.event_id + 1))
+    assert not await is_known(sql, end._replace(xid=end.xid + 1))
+
+
 async def test_who_is_far_behind_is_known(sql: Sql) -> None:
     await sql.executemany(INSERT, [(version,) for version in range(1, 11)])
     fourth = (await read_page(sql, START))[3].position
@@ -178,9 +188,10 @@ async def test_identity_is_kept_when_others_write_while_a_server_starts(dsn: str
     [
         "update event_log set system_identifier = system_identifier + 1",
         "update event_log set timeline = timeline + 1",
+        "update event_log set place = '1/1'",
         "update call_events set xid = '1000000000' where version = 2",
     ],
-    ids=["copied", "recovered to a point in time", "dumped and restored"],
+    ids=["copied", "recovered to a point in time", "restored in place", "dumped and restored"],
 )
 async def test_restored_database_gets_a_new_identity_and_keeps_its_order(
     dsn: str, sql: Sql, restore: str, caplog: pytest.LogCaptureFixture

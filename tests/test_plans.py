@@ -5,7 +5,7 @@ are those that debug_print_plan tells of (auto_explain is not in every PostgreSQ
 """
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -16,9 +16,10 @@ from callactors.call import Change, Event, EventKind, Facts, Row
 from callactors.feed import FAR, RECENT
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
-from callactors.store import calls, claims, connection, due, events
+from callactors.store import calls, claims, connection, due, events, history, listing, summaries
 from callactors.store.flush import CallChanges, flush
 from callactors.store.journal import JournalLimits
+from callactors.store.listing import Filters, Sort
 from callactors.store.nodes import LEASE
 from tests.storage import ME, OTHER, Sql, new, repeat
 
@@ -123,6 +124,30 @@ async def read_call(sql: Sql) -> None:
     assert await sql.fetchval(calls._DATA, "bulk7", "", 1) == "x"
 
 
+async def list_calls(sql: Sql, sort: Sort, states: Sequence[str] | None = None) -> None:
+    """Pages in the middle, one that finds what it wants and one that does not."""
+    filters = Filters(states=states, prefix="bulk9")
+    page = await listing.read_page(sql, filters._replace(prefix=None), sort, limit=2)
+    assert len((await listing.read_page(sql, filters, sort, limit=2, after=page.next)).calls) == 2
+    nothing = filters._replace(end_reasons=["poison"])
+    assert not (await listing.read_page(sql, nothing, sort, limit=2, after=page.next)).calls
+
+
+async def name_calls(sql: Sql) -> None:
+    assert len(await listing.read_named(sql, Filters(), [f"bulk{i}" for i in range(1, 101)])) == 100
+
+
+async def read_snapshot(sql: Sql) -> None:
+    [*_, (number, _)] = await summaries.read_live(sql, 0, 100)
+    assert len(await summaries.read_live(sql, number, 100)) == 100
+    assert len(await summaries.read_ended(sql, 100)) == 100
+
+
+async def read_history(sql: Sql) -> None:
+    assert len((await history.read_events(sql, "", "bulk7", after=0, limit=10)).lines) == 1
+    assert len((await history.read_packets(sql, "bulk1", "", after=9, limit=10)).lines) == 10
+
+
 async def sweep(sql: Sql) -> None:
     page = await due.read_due(sql, ME, due.FIRST, may_take_stale=True, lease=LEASE)
     assert len(page.call_ids) == 100
@@ -151,6 +176,13 @@ SCENES: Final[dict[Scene, frozenset[str]]] = {
     partial(flush_all, count=1): _FLUSHES,
     partial(flush_all, count=JournalLimits().batch): _FLUSHES,
     read_call: frozenset({"tail_1"}),
+    partial(list_calls, sort=Sort.START): frozenset({"tail_1"}),
+    partial(list_calls, sort=Sort.START, states=["IN_PROGRESS"]): frozenset({"tail_1"}),
+    partial(list_calls, sort=Sort.TRANSITION): frozenset({"tail_1"}),
+    partial(list_calls, sort=Sort.CALL_ID): frozenset({"tail_1"}),
+    name_calls: frozenset({"tail_1"}),
+    read_snapshot: frozenset(),
+    read_history: frozenset(),
     sweep: frozenset(),
 }
 """What is done, and the functions whose statements read the big tables then."""
@@ -162,6 +194,11 @@ NEEDED: Final[dict[str, Scene]] = {
     "drop index calls_wake_at": sweep,
     "drop index calls_attempt_running, calls_live": sweep,
     "drop index call_events_log": poll_events,
+    "drop index calls_started_at": partial(list_calls, sort=Sort.START),
+    "drop index calls_live, calls_started_at": read_snapshot,
+    "drop index calls_finished_at": read_snapshot,
+    "alter table call_events drop constraint call_events_pkey": partial(list_calls, sort=Sort.TRANSITION),
+    "alter table call_events drop constraint call_events_call_no_version_key": read_history,
 }
 
 

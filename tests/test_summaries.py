@@ -5,10 +5,9 @@ import pytest
 from callactors.call import Change, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
-from callactors.store.connection import connect
 from callactors.store.flush import CallChanges, flush
 from callactors.store.summaries import Summary, read_ended, read_live
-from tests.storage import ME, Sql, claim, rows_read
+from tests.storage import ME, Sql, claim, reader, rows_read
 
 LIVE = "insert into calls (call_id, started_at) values ($1, $2::text::timestamptz)"
 ENDED = """
@@ -121,8 +120,7 @@ async def test_ended_calls_come_newest_first_and_only_so_many(sql: Sql) -> None:
 
 
 async def test_a_snapshot_reads_what_it_tells_also_with_plans_of_empty_tables(dsn: str) -> None:
-    own = await connect(dsn)
-    try:
+    async with reader(dsn) as own:
         await own.execute("alter table calls set (autovacuum_enabled = off)")
         for _ in range(12):
             await read_live(own, 0, 10)
@@ -136,5 +134,3 @@ async def test_a_snapshot_reads_what_it_tells_also_with_plans_of_empty_tables(ds
         assert len(await read_live(own, 0, 10)) == 10
         assert len(await read_ended(own, 10)) == 10
         assert await rows_read(own) - before < 50
-    finally:
-        await own.close()

@@ -264,6 +264,18 @@ async def test_a_cursor_of_another_log_is_told_as_a_gap_and_a_snapshot_follows(c
         assert event["call_id"] == "d"
 
 
+async def test_a_cursor_that_no_event_has_is_told_as_a_gap(client: Client) -> None:
+    async with watching(client) as ws:
+        await client.app[SYSTEM].accept("c", packet(1))
+        (event,) = await receive(ws, 1)
+    known = Cursor.parse(event["cursor"])
+    assert known is not None
+    for made_up in (Position(2**62, 1), known.position._replace(event_id=known.position.event_id + 1)):
+        async with watching(client, since=str(known._replace(position=made_up))) as ws:
+            (gap,) = await receive(ws, 1)
+        assert (gap["type"], gap["reason"]) == ("gap", "unknown-log")
+
+
 async def test_a_cursor_too_far_back_is_told_as_a_gap(
     dsn: str, sql: Sql, aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

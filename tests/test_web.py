@@ -35,6 +35,7 @@ def test_every_error_that_a_client_may_meet_has_its_problem(base: type[Callactor
         ("GET", "/nowhere", 404, "not-found"),
         ("PUT", "/v1/call/stream/c", 405, "method-not-allowed"),
         ("GET", "/v1/call/stream/c", 426, "upgrade-required"),
+        ("GET", "/v1/call/stream/events", 426, "upgrade-required"),
         ("GET", "/v1/call/c", 404, "unknown-call"),
         ("GET", "/v1/call/a%00b", 422, "invalid-call-id"),
         ("POST", "/v1/call/complete/-c", 422, "invalid-call-id"),

@@ -6,15 +6,11 @@ from typing import Any, Final, NamedTuple
 from callactors.call import Call
 from callactors.store.connection import Pool, reading
 from callactors.store.rows import read_call
+from callactors.store.summaries import EXACT
 
-_READ: Final = """
-select c.*, extract(epoch from c.wake_at - clock_timestamp())::float8 as wake_in,
-    t.streams as tail_streams, t.sequences as tail_sequences,
-    coalesce(c.last_packet_at, (
-        select max(p.received_at) from packets p where p.call_no = c.call_no
-    )) as last_received_at
-from calls c cross join lateral tail_1(c.call_no, c.streams) t where c.call_id = $1
-"""
+_READ: Final = f"""
+select c.*, {EXACT} from calls c cross join lateral tail_1(c.call_no, c.streams) t where c.call_id = $1
+"""  # noqa: S608  # put together from constants
 _DATA: Final = """
 select p.data from packets p join calls c on c.call_no = p.call_no
 where c.call_id = $1 and p.stream = $2 and p.sequence = $3

@@ -34,6 +34,8 @@ _SERVER_SETTINGS: Final = {
     "synchronous_commit": "on",
     "timezone": "UTC",
 }
+# A bitmap looks at all that fits before it gives the first row; a page must end where it is full.
+_READ_SETTINGS: Final = {**_SERVER_SETTINGS, "enable_bitmapscan": "off"}
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
 _LOST = (
@@ -126,7 +128,7 @@ async def open_pool(dsn: str, *, size: int) -> Pool:
         max_size=size,
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,
-        server_settings=_SERVER_SETTINGS,
+        server_settings=_READ_SETTINGS,
     )
 
 

@@ -12,15 +12,18 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = 1_000
 
-_IDENTITY: Final = "select log_id::text, system_identifier, timeline from event_log"
+_IDENTITY: Final = "select log_id::text, system_identifier, timeline, place from event_log"
 # What a snapshot shows was written below its xmax. Our own xid would not do: others commit above it.
 _SERVER: Final = """
 select (select system_identifier from pg_control_system()) as system_identifier,
     (select timeline_id from pg_control_checkpoint()) as timeline,
+    (select oid from pg_database where datname = current_database()) || '/'
+        || 'call_events'::regclass::oid as place,
     exists (select from call_events where xid >= pg_snapshot_xmax(pg_current_snapshot())) as is_restored
 """
+_WHERE: Final = ("system_identifier", "timeline", "place")
 _NEW_IDENTITY: Final = """
-insert into event_log (log_id, system_identifier, timeline) values (gen_random_uuid(), $1, $2)
+insert into event_log (log_id, system_identifier, timeline, place) values (gen_random_uuid(), $1, $2, $3)
 returning log_id::text
 """
 # The result's xid is a number, which no index orders: order by the table's.
@@ -37,6 +40,7 @@ select xid::text::int8 as xid, event_id, call_id, version, kind, from_state, to_
     detail::text
 from call_events where {_HORIZON} order by call_events.xid desc, event_id desc limit $1
 """  # noqa: S608  # put together from constants
+_IS_KNOWN: Final = "select true from call_events where xid = $1::text::xid8 and event_id = $2"
 _IS_FAR: Final = """
 select true from call_events where (xid, event_id) > ($1::text::xid8, $2) order by xid, event_id
 offset $3 limit 1
@@ -116,12 +120,8 @@ async def identify(dsn: str) -> str:
             await connection.execute("set local statement_timeout = 0; set local lock_timeout = 0")
             await connection.execute("lock table event_log", timeout=3600)
             known, (server,) = await connection.fetchrow(_IDENTITY), await connection.fetch(_SERVER)
-            here = (server["system_identifier"], server["timeline"])
-            if (
-                known
-                and not server["is_restored"]
-                and (known["system_identifier"], known["timeline"]) == here
-            ):
+            here = [server[name] for name in _WHERE]
+            if known and not server["is_restored"] and [known[name] for name in _WHERE] == here:
                 return str(known["log_id"])
             if known:
                 log.warning("the database was restored or copied: supervisors' cursors start anew")
@@ -147,6 +147,12 @@ async def read_page(connection: Connection, after: Position) -> list[LoggedEvent
 async def is_behind(connection: Connection, after: Position) -> bool:
     """Whether events stand behind *after*, be they above the horizon."""
     return bool(await connection.fetchval(_IS_BEHIND, str(after.xid), after.event_id))
+
+
+async def is_known(connection: Connection, position: Position) -> bool:
+    """Whether an event stands at *position*, or it is the beginning."""
+    at = (str(position.xid), position.event_id)
+    return position == START or bool(await connection.fetchval(_IS_KNOWN, *at))
 
 
 async def is_far(connection: Connection, after: Position, events: int) -> bool:

@@ -32,8 +32,9 @@ class Verdict(Enum):
 
 
 class Ticket(Protocol):
-    """A change on its way to the disk. The journal keeps its `size` in bytes here."""
+    """A change on its way to the disk. The journal keeps here what it counts for, and its size in bytes."""
 
+    count: int
     size: int
 
     @property
@@ -45,7 +46,7 @@ class Ticket(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalLimits:
-    """Bounds of a journal; sizes in changes and bytes, times in seconds."""
+    """Bounds of a journal; times in seconds, sizes in bytes and in items: packets, or changes without one."""
 
     items: int = 100_000
     size: int = 64 * 1024 * 1024
@@ -53,7 +54,7 @@ class JournalLimits:
     batch: int = 1_000
     batch_size: int = 4 * 1024 * 1024
     share: int = 64
-    """How many changes one call may have in a batch that it shares with others."""
+    """How many items one call may have in a batch that it shares with others."""
 
 
 class Journal:
@@ -164,17 +165,18 @@ class Writer:
         self.waiting.append(ticket)
         self._committer.add(self, ticket)
 
-    def take(self, items: int, size: int) -> tuple[list[Ticket], int]:
-        """Remove and return the first that wait, at most *items* and *size* bytes but one, and their size."""
-        taken = total = 0
-        for ticket in self.waiting[:items]:
-            if taken and total + ticket.size > size:
+    def take(self, items: int, size: int) -> tuple[list[Ticket], int, int]:
+        """Remove the first that wait, at most *items* and *size* but one; return them and both numbers."""
+        taken = count = total = 0
+        for ticket in self.waiting:
+            if taken and (count + ticket.count > items or total + ticket.size > size):
                 break
             taken += 1
+            count += ticket.count
             total += ticket.size
         share = self.waiting[:taken]
         del self.waiting[:taken]
-        return share, total
+        return share, count, total
 
     async def drained(self) -> None:
         """Return when every change so far is settled. For one waiter at a time."""
@@ -242,9 +244,10 @@ class _Committer:
             writer.fail([], Verdict.ABANDONED)
 
     def add(self, writer: Writer, ticket: Ticket) -> None:
-        packet = ticket.change.packet
-        ticket.size = _OVERHEAD if packet is None else _OVERHEAD + len(packet.data)
-        self._journal.items += 1
+        packets = ticket.change.packets
+        ticket.count = len(packets) or 1
+        ticket.size = _OVERHEAD * ticket.count + sum([len(packet.data) for packet in packets])
+        self._journal.items += ticket.count
         self._journal.size += ticket.size
         if len(writer.waiting) == 1:
             writer.since = monotonic()
@@ -254,7 +257,7 @@ class _Committer:
             self._ready.append(writer)
 
     def remove(self, tickets: Sequence[Ticket]) -> None:
-        self._journal.items -= len(tickets)
+        self._journal.items -= sum([ticket.count for ticket in tickets])
         self._journal.size -= sum([ticket.size for ticket in tickets])
 
     async def run(self) -> None:
@@ -284,11 +287,12 @@ class _Committer:
             if items >= limits.batch or size >= limits.batch_size:
                 break
             writer = self._ready.popleft()
-            share, its_size = writer.take(min(share_limit, limits.batch - items), limits.batch_size - size)
+            most = min(share_limit, limits.batch - items)
+            share, count, its_size = writer.take(most, limits.batch_size - size)
             if not share:
                 continue  # it failed while it waited here
             parts.append((writer, share))
-            items += len(share)
+            items += count
             size += its_size
             if writer.waiting:
                 writer.since = now  # a busy writer is not a late one

@@ -17,12 +17,12 @@ from asyncpg import Record
 from callactors.states import CallState
 from callactors.store.connection import Connection
 from callactors.store.rows import read_call
-from callactors.store.summaries import COLUMNS, Summary, describe, tell_time
+from callactors.store.summaries import COLUMNS, EXACT, Summary, describe, tell_time
 
 SCAN_BOUND: Final = 10_000
+MAX_NUMBER: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-MAX_NUMBER: Final = 2**63 - 1
 _BEHIND_ALL: Final = "{"  # the character behind "z": no call id comes after it
 
 # Of `calls c`. A sequence 0 that never came, the range [0, 0], is no gap.
@@ -34,16 +34,10 @@ _MATCHES: Final = """(
     and ($5::timestamptz is null or c.started_at < $5)
     and ($6::text is null or starts_with(c.call_id, $6))
 ) is true"""
-# What is exact is read for the rows of the page only. Of a young call the row has no last_packet_at.
-_EXACT: Final = """
-select p.*, extract(epoch from p.wake_at - clock_timestamp())::float8 as wake_in,
-    t.streams as tail_streams, t.sequences as tail_sequences,
-    coalesce(p.last_packet_at, (
-        select k.received_at from packets k where k.call_no = p.call_no and k.stream = ''
-        order by k.sequence desc limit 1
-    )) as last_received_at
-from (%s) p cross join lateral tail_1(p.call_no, p.streams) t order by p.place
-"""
+# Only for the rows of the page.
+_EXACT: Final = f"""
+select c.*, {EXACT} from (%s) c cross join lateral tail_1(c.call_no, c.streams) t order by c.place
+"""  # noqa: S608  # put together from constants
 # The last row within the bound comes out in any case: the next page begins behind it.
 _WALK: Final = (
     _EXACT

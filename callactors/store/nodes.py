@@ -54,7 +54,8 @@ class Node:
             await connection.execute(_BEAT, self.owner, 0.0)
 
         await self._session.run(join)
-        self._last_beat = self._steady_since = asyncio.get_running_loop().time()
+        self._last_beat = self._steady_since = now = asyncio.get_running_loop().time()
+        self._counted.append((now, self._count_packets()))
 
     async def leave(self) -> None:
         """Leave, if the database answers; else the heartbeat just grows old. `run` must have ended."""

@@ -83,7 +83,7 @@ async def read_stats(connection: Connection) -> dict[str, Any]:
     ended |= {CallState(r["state"]): r["calls"] for r in await connection.fetch(_ENDED)}
     [packets] = await connection.fetch(_PACKETS, LEASE)
     [attempts] = await connection.fetch(_ATTEMPTS)
-    median, slow = attempts["quantiles"] or (None, None)
+    median, slow = [round(seconds, 3) for seconds in attempts["quantiles"] or ()] or (None, None)
     return {
         "at": tell_time(packets["at"]),
         "states": {state: 0 for state in CallState if not state.is_final}

@@ -20,6 +20,15 @@ c.end_reason, c.streams, c.packets, c.late, c.duplicates, c.started_at, c.last_p
 c.finished_at
 """
 """Of `calls c`: what a summary is made from, beside a wake_in and a tail."""
+EXACT: Final = """
+extract(epoch from c.wake_at - clock_timestamp())::float8 as wake_in,
+t.streams as tail_streams, t.sequences as tail_sequences,
+coalesce(c.last_packet_at, (
+    select p.received_at from packets p where p.call_no = c.call_no and p.stream = ''
+    order by p.sequence desc limit 1
+)) as last_received_at
+"""
+"""Of `calls c` and its `tail_1 t`: what makes a summary exact. A call not yet checkpointed has one stream."""
 
 _AS_WRITTEN: Final = (
     f"{COLUMNS}, null::float8 as wake_in, null::text[] as tail_streams, null::bigint[] as tail_sequences"

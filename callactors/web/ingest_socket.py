@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic_core import from_json
 
-from callactors.call import Completed
+from callactors.call import Accepted, Completed
 from callactors.errors import CallactorsError, CallError, FieldError, InputError, InvalidFields, Unavailable
 from callactors.packets import CompleteRequest, Packet, check_call_id, read_complete, read_packet
 from callactors.system import CallSystem
@@ -163,7 +163,7 @@ class _SocketIngest:
         while True:
             sent = self._sent[0]
             for outcome in await _outcomes(sent):
-                self._answered += 1
+                self._answered += outcome.packets if isinstance(outcome, Accepted) else 1
                 if isinstance(outcome, CallactorsError):
                     told.append({"type": "refused", "frame": self._answered, "problem": describe(outcome)})
                 elif isinstance(outcome, Completed):

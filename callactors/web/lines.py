@@ -122,11 +122,13 @@ class LineIngest:
         except (CallError, Unavailable) as error:
             self._give_up()
             raise LineFailed(sent.numbers[0], error) from None
-        for number, outcome in zip(sent.numbers, outcomes, strict=True):
+        answered = 0
+        for outcome in outcomes:
             if not isinstance(outcome, Accepted):
                 self._give_up()
-                raise LineFailed(number, outcome)
-            self.packets += 1
+                raise LineFailed(sent.numbers[answered], outcome)
+            answered += outcome.packets
+            self.packets += outcome.packets
             self.duplicates += outcome.is_duplicate
             self.late += outcome.is_late
             self.total_received = outcome.total_received

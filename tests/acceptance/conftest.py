@@ -66,10 +66,10 @@ async def watch() -> AsyncIterator[Watch]:
     """Return a supervisor of a client's server."""
     async with AsyncExitStack() as stack:
 
-        async def open_supervisor(client: Client, since: str | None = None) -> Supervisor:
+        async def open_supervisor(client: Client, since: str | None = None, **query: str) -> Supervisor:
             supervisor = Supervisor(client)
             stack.push_async_callback(supervisor.close)
-            return await supervisor.connect(since)
+            return await supervisor.connect(since, **query)
 
         yield open_supervisor
 

@@ -39,8 +39,8 @@ class Supervisor:
     def close_code(self) -> int | None:
         return self._socket.close_code if self._socket is not None else None
 
-    async def connect(self, since: str | None = None) -> "Supervisor":
-        parameters = {} if since is None else {"since": since}
+    async def connect(self, since: str | None = None, **query: str) -> "Supervisor":
+        parameters = query if since is None else {**query, "since": since}
         url = f"{self._client.url}/ws/supervisor"
         self._socket = await self._client.session.ws_connect(url, params=parameters)
         return self
@@ -68,6 +68,14 @@ class Supervisor:
             )
             if frame.get("state") == state:
                 missing.discard(frame["call_id"])
+
+    async def wait_for_frame(self, kind: str) -> dict[str, Any]:
+        """Return the next frame of this type."""
+        while True:
+            frame = await self.next()
+            assert frame is not None, f"closed with {self.close_code} before {kind}"
+            if frame["type"] == kind:
+                return frame
 
     async def wait_for_end(self, *call_ids: str) -> None:
         """Return when each of *call_ids* was seen archived or failed."""

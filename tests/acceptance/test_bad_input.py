@@ -182,7 +182,7 @@ async def test_wrong_ids_paths_methods_and_media_types_are_problems(shared: Serv
             ),
             Case(413, "body-too-large", "POST", STREAM + "bad", large[0]),
             Case(413, "body-too-large", "POST", COMPLETE + "bad", large[1]),
-            Case(400, "bad-request", "GET", "/ws/supervisor"),
+            Case(426, "upgrade-required", "GET", "/ws/supervisor"),
             Case(422, "validation", "GET", "/ws/supervisor?since=garbage"),
         ],
     )

@@ -44,8 +44,8 @@ async def test_call_in_progress_goes_on_after_a_crash(
     told = await client.call("c")
     assert (told["state"], told["packets"]) == ("IN_PROGRESS", 5)
     assert told["streams"] == {
-        "": {"highest": 9, "missing": [[3, 4], [6, 8]]},
-        "b": {"highest": 2, "missing": [[1, 1]]},
+        "": {"highest": 9, "missing": [[3, 4], [6, 8]], "missing_count": 5, "packets": 4},
+        "b": {"highest": 2, "missing": [[1, 1]], "missing_count": 1, "packets": 1},
     }
     repeat, late = await client.send("c", 5), await client.send("c", 4)
     assert (repeat.body["duplicate"], repeat.body["total_received"]) == (True, 5)

@@ -39,7 +39,7 @@ async def test_fifty_senders_on_one_call_store_each_packet_once(
     told = await client.call("one")
     assert told["packets"] == 1_000
     assert told["duplicates"] == len(replies) - 1_000
-    assert told["streams"] == {"": {"highest": 1_000, "missing": []}}
+    assert told["streams"] == {"": {"highest": 1_000, "missing": [], "missing_count": 0, "packets": 1_000}}
     await check_shared(client)
 
 
@@ -91,7 +91,9 @@ async def test_gaps_late_and_duplicate_packets_are_told_logged_and_counted(
     assert [first.status, ahead.status, late.status, repeat.status] == [202] * 4
     told = await client.call("gaps")
     assert (told["packets"], told["late"], told["duplicates"]) == (3, 1, 1)
-    assert told["streams"] == {"": {"highest": 5, "missing": [[2, 2], [4, 4]]}}
+    assert told["streams"] == {
+        "": {"highest": 5, "missing": [[2, 2], [4, 4]], "missing_count": 2, "packets": 3}
+    }
     warnings = [line.partition(" WARNING ")[2] for line in shared.log.splitlines() if " WARNING " in line]
     assert [line.partition(": ")[2] for line in warnings if "call gaps:" in line] == [
         "call gaps: gap in stream '', 2-4 missing before 5",
@@ -106,8 +108,8 @@ async def test_each_stream_of_a_call_counts_for_itself(shared: Server, connect: 
     reply = await client.send("streams", 3, stream="outbound")
     assert (reply.body["missing_sequences"], reply.body["total_received"]) == ([[1, 2]], 2)
     streams = (await client.call("streams"))["streams"]
-    assert streams["inbound"] == {"highest": 1, "missing": []}
-    assert streams["outbound"] == {"highest": 3, "missing": [[1, 2]]}
+    assert streams["inbound"] == {"highest": 1, "missing": [], "missing_count": 0, "packets": 1}
+    assert streams["outbound"] == {"highest": 3, "missing": [[1, 2]], "missing_count": 2, "packets": 1}
 
 
 async def test_twenty_completes_at_once_make_one_transition(

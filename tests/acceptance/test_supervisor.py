@@ -5,12 +5,15 @@ import base64
 import json
 import signal
 import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
 
+from callactors.store.binaries import find_binaries
 from tests.acceptance.fixtures import Check, Connect, Serve, Watch
 from tests.acceptance.history import Sql
+from tests.acceptance.postgres import ComingAndGoing
 from tests.acceptance.server import Server
 from tests.acceptance.supervisor import Supervisor
 
@@ -134,6 +137,78 @@ async def test_cursor_of_another_log_is_told_as_a_gap(shared: Server, connect: C
     third = await watch(client, gap["cursor"])
     await third.wait_for("IN_PROGRESS", "d")
     assert third.events == second.events
+
+
+async def run_binary(name: str, *arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(find_binaries() / name, *arguments)
+    assert await process.wait() == 0
+
+
+async def test_cursor_of_before_a_restore_is_told_as_a_gap(
+    serve: Serve, connect: Connect, watch: Watch, sql: Sql, tmp_path: Path
+) -> None:
+    """Dump, go on, restore into the very same database, and come back with cursors of all three times."""
+    server = await serve()
+    client = connect(server)
+    assert server.dsn is not None
+    first = await watch(client)
+    await client.send("kept", 1)
+    await first.wait_for("IN_PROGRESS", "kept")
+    dump = str(tmp_path / "dump")
+    await run_binary("pg_dump", "--format=custom", f"--file={dump}", f"--dbname={server.dsn}")
+    await client.send("lost", 1)
+    await first.wait_for("IN_PROGRESS", "lost")
+    cursors = [event["cursor"] for event in first.events]
+    await server.terminate()
+    await run_binary("pg_restore", "--clean", "--single-transaction", f"--dbname={server.dsn}", dump)
+    await server.start()
+    for cursor in cursors:
+        second = await watch(client, cursor)
+        gap, live, ended = [await second.next() for _ in range(3)]
+        assert gap is not None
+        assert live is not None
+        assert ended is not None
+        assert (gap["type"], gap["reason"]) == ("gap", "unknown-log")
+        assert [call["call_id"] for call in live["calls"]] == ["kept"]
+    await client.send("new", 1)
+    await second.wait_for("IN_PROGRESS", "new")
+    assert [event["call_id"] for event in second.events] == ["new"]
+
+
+async def test_supervisor_of_one_server_sees_the_calls_of_another_and_resumes_there(
+    serve: Serve, connect: Connect, watch: Watch
+) -> None:
+    a, b = await serve(node="a"), await serve(node="b")
+    on_a, on_b = connect(a), connect(b)
+    supervisor = await watch(on_b)
+    await on_a.send("c", 1)
+    await on_a.complete("c")
+    await supervisor.wait_for("ARCHIVED", "c")
+    assert states(supervisor, "c") == ["IN_PROGRESS", "COMPLETED", "PROCESSING_AI", "ARCHIVED"]
+    moved = await watch(on_a, supervisor.events[1]["cursor"])
+    await moved.wait_for("ARCHIVED", "c")
+    assert moved.events == supervisor.events[2:]
+
+
+async def test_supervisors_stay_while_the_database_is_away_and_catch_up(
+    data_dir: Path, tmp_path: Path, connect: Connect, watch: Watch
+) -> None:
+    async with ComingAndGoing(data_dir.parent) as postgres, Server(tmp_path, dsn=postgres.dsn) as server:
+        client = connect(server)
+        supervisor, plain = await watch(client, snapshot="1"), await watch(client)
+        await client.send("before", 1)
+        await supervisor.wait_for("IN_PROGRESS", "before")
+        await postgres.stop()
+        degraded = await supervisor.wait_for_frame("degraded")
+        assert degraded["reason"] == "storage-unavailable"
+        late = await watch(client, supervisor.events[0]["cursor"])  # answered from memory
+        assert (await late.wait_for_frame("degraded")) == degraded
+        await postgres.start()
+        await client.deliver("after", 1)
+        await supervisor.wait_for_frame("recovered")
+        for everybody in (supervisor, plain, late):
+            await everybody.wait_for("IN_PROGRESS", "after")
+        assert [event["call_id"] for event in plain.frames] == ["before", "after"]
 
 
 async def test_garbage_as_a_cursor_is_refused(shared: Server, connect: Connect, watch: Watch) -> None:

@@ -74,7 +74,8 @@ class _Scene:
 
     async def flush(self, packets: int, *, has_row: bool = False) -> Cost:
         """Flush *packets* for each call, the last one with the call's row."""
-        changes = [Change(Packet(sequence=self._next + i, data=DATA, timestamp=1.0)) for i in range(packets)]
+        sent = [Packet(sequence=self._next + i, data=DATA, timestamp=1.0) for i in range(packets)]
+        changes = [Change((packet,)) for packet in sent]
         self._next += packets
         if has_row:
             streams = {"": StreamSequence(self._next, ((0, 0),))}
