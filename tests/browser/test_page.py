@@ -1,5 +1,6 @@
 """What a supervisor sees and does on the page."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,16 @@ Connect = Callable[[Server], Client]
 
 SLOW: dict[str, Any] = {"grace": 1, "flaky_latency_min": 1, "flaky_latency_max": 1}
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+FORGET = """async () => {
+    const {Calls} = await import(new URL("dashboard/calls.js", document.baseURI));
+    const calls = new Calls(3);
+    const tell = (id, state, from, version) => calls.applyEvent(
+        {type: "event", call_id: id, state, from, version, attempt: 0, at: "2026-11-24T03:52:23.120Z"});
+    for (const id of ["live-1", "ended-1", "ended-2"]) tell(id, "IN_PROGRESS", null, 1);
+    for (const id of ["ended-1", "ended-2"]) tell(id, "ARCHIVED", "PROCESSING_AI", 4);
+    tell("live-2", "IN_PROGRESS", null, 1);
+    return [...calls.values()].map(call => call.call_id).sort();
+}"""
 STATES = ["IN_PROGRESS", "COMPLETED", "PROCESSING_AI", "ARCHIVED"]
 
 
@@ -81,7 +92,7 @@ async def test_filters_are_kept_in_the_url_over_a_reload(serve: Serve, connect: 
     await expect(seen.page).to_have_url(f"{server.url}/")
 
 
-async def test_a_call_that_the_page_does_not_know_is_searched_on_the_server(
+async def test_calls_that_the_page_does_not_know_are_searched_on_the_server_and_listed_as_older(
     serve: Serve, connect: Connect, visit: Open, sql: Sql
 ) -> None:
     server = await serve()
@@ -100,17 +111,32 @@ async def test_a_call_that_the_page_does_not_know_is_searched_on_the_server(
     await seen.page.get_by_label("Search by call id").fill("old-1")
     await expect(seen.page.locator("#older").locator(seen.row("old-1"))).to_be_visible()
     await expect(seen.row("old-2")).to_have_count(0)
+    await seen.page.keyboard.press("Escape")
+    await expect(seen.row("old-1")).to_have_count(0)
+    await seen.page.get_by_role("button", name="Older calls").click()
+    await expect(seen.page.locator("#older tr")).to_have_count(2)
+    await expect(seen.row("old-1").locator(".last")).to_contain_text("archived")
+    await expect(seen.page.get_by_text("That is all.")).to_be_visible()
 
 
-async def test_older_calls_are_loaded_below_the_table(serve: Serve, connect: Connect, visit: Open) -> None:
+async def test_more_calls_than_the_table_takes_are_counted(
+    serve: Serve, connect: Connect, visit: Open
+) -> None:
     server = await serve()
     client = connect(server)
-    await client.send("c", 1)
-    await client.complete("c", last_sequence={"": 1})
+    await asyncio.gather(*(client.send(f"c-{n}", 1) for n in range(505)))
     seen = await visit(server.url)
-    await expect(seen.state("c")).to_have_text("Archived")
-    await seen.page.get_by_role("button", name="Older calls").click()
-    await expect(seen.page.get_by_text("There are no older calls.")).to_be_visible()
+    await expect(seen.page.locator("#live tr")).to_have_count(500)
+    await expect(seen.page.locator("#more")).to_contain_text("and 5 more")
+    await client.send("newest", 1)
+    await expect(seen.page.locator("#more")).to_contain_text("and 6 more")
+    await expect(seen.page.locator("#live tr").first).to_have_attribute("data-id", "newest")
+
+
+async def test_the_model_forgets_ended_calls_before_live_ones(serve: Serve, visit: Open) -> None:
+    server = await serve()
+    seen = await visit(server.url)
+    assert await seen.page.evaluate(FORGET) == ["ended-2", "live-1", "live-2"]
 
 
 async def test_the_page_of_a_call_tells_its_history_and_result(
@@ -135,6 +161,8 @@ async def test_the_page_of_a_call_tells_its_history_and_result(
     await seen.page.get_by_text("Raw events").click()
     await expect(seen.page.locator(".raw pre")).to_contain_text('"kind":"transition"')
     await seen.page.reload()
+    await expect(seen.page.locator("blockquote")).to_be_visible()
+    await expect(seen.connection()).to_have_text("Live")
     await expect(timeline).to_have_count(6)
 
 
