@@ -34,6 +34,18 @@ FORGET = """async () => {
     tell("live-2", "IN_PROGRESS", null, 1);
     return [...calls.values()].map(call => call.call_id).sort();
 }"""
+OVERTAKEN = """async () => {
+    const {Calls} = await import(new URL("dashboard/calls.js", document.baseURI));
+    const calls = new Calls();
+    const at = "2026-11-24T03:52:23.120Z";
+    const event = {type: "event", call_id: "c", attempt: 0, at};
+    calls.applyEvent({...event, state: "IN_PROGRESS", from: null, version: 1});
+    calls.refresh({call_id: "c", state: "COMPLETED", version: 2, attempt: 0, packets: 7, started_at: at,
+        finished_at: null});
+    calls.applyEvent({...event, state: "COMPLETED", from: "IN_PROGRESS", version: 2});
+    const {state, packets, last_event} = calls.get("c");
+    return [state, packets, last_event.state];
+}"""
 STATES = ["IN_PROGRESS", "COMPLETED", "PROCESSING_AI", "ARCHIVED"]
 
 
@@ -213,6 +225,14 @@ async def test_everything_can_be_done_with_keys(serve: Serve, connect: Connect, 
     await expect(seen.page.locator("#live tr")).to_have_count(3)
     await press("j")
     await expect(seen.row("c").locator("a")).to_be_focused()
+
+
+async def test_an_event_that_the_list_has_overtaken_is_still_the_last_event(
+    serve: Serve, visit: Open
+) -> None:
+    server = await serve()
+    seen = await visit(server.url)
+    assert await seen.page.evaluate(OVERTAKEN) == ["COMPLETED", 7, "COMPLETED"]
 
 
 async def test_the_theme_follows_the_system_until_one_is_chosen(serve: Serve, visit: Open) -> None:

@@ -34,8 +34,9 @@ function onFrame(frame) {
   } else if (frame.type === "gap") {
     caughtUp = null;
     connection.notice("Events were missed, reloading…", { stays: true, of: "gap" });
-  } else if (calls.applyEvent(frame)) {
-    heard(frame);
+  } else {
+    callPage.notice(frame.call_id);
+    if (calls.applyEvent(frame)) heard(frame);
   }
   askFrame();
 }
@@ -50,7 +51,6 @@ function loaded(missed) {
 }
 
 function heard(event) {
-  callPage.notice(event.call_id);
   if (caughtUp !== null && performance.now() - feed.openedAt < CATCHING_UP) caughtUp += 1;
   if (maximum === null && event.attempt) askMaximum(event.call_id);
 }

@@ -72,7 +72,7 @@ export class CallPage {
   tick(maximum) {
     const call = this.#call;
     if (!call) return;
-    setText(this.#parts.attempt, attemptOf(call, call.max_attempts ?? maximum, now()) || "none yet");
+    setText(this.#parts.attempt, attemptOf(call, call.max_attempts ?? maximum, now()) || "none");
     const end = call.finished_at ? Date.parse(call.finished_at) : now();
     setText(this.#parts.age, span(end - Date.parse(call.started_at)));
   }

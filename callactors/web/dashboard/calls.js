@@ -65,7 +65,7 @@ export class Calls {
   applyEvent(event) {
     const calls = this.#staged ?? this.#calls;
     const known = calls.get(event.call_id);
-    if (known && known.version >= event.version) return false;
+    if (known && known.version >= event.version) return this.#tellLast(known, event);
     const call = known ?? stub(event);
     const before = call.finished_ms;
     change(call, event);
@@ -83,10 +83,20 @@ export class Calls {
   refresh(summary) {
     const call = this.#calls.get(summary.call_id);
     if (!call) return;
+    const { state } = call;
     const wasEnded = call.finished_ms !== null;
     take(call, summary);
+    this.isReordered ||= state !== call.state;
     if (wasEnded !== (call.finished_ms !== null)) this.#place(call);
     this.changed.add(call.call_id);
+  }
+
+  /** A summary may be faster than the events it stands for: they are no news, but the last one is shown. */
+  #tellLast(call, event) {
+    if (call.version > event.version || call.last_event?.version >= event.version) return false;
+    call.last_event = event;
+    this.changed.add(call.call_id);
+    return false;
   }
 
   #swap() {

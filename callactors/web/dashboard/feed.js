@@ -96,7 +96,7 @@ export class Feed {
   #handle(frame) {
     switch (frame.type) {
       case "degraded":
-        return this.#tell({ name: "degraded", detail: frame.reason });
+        return this.state.detail === frame.reason ? undefined : this.#tell({ name: "degraded", detail: frame.reason });
       case "recovered":
         return this.#tell({ name: "live" });
       case "bye":
