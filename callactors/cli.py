@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from callactors.app import make_app
-from callactors.errors import StartupError, WrongSettings
+from callactors.errors import StartupError, UvloopNotFound, WrongSettings
 from callactors.settings import Settings, read_settings
 
 log = logging.getLogger("callactors")
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     logging.getLogger("transitions").setLevel(logging.WARNING)
     try:
-        return asyncio.run(_serve(read_settings(options)))
+        settings = read_settings(options)
+        with asyncio.Runner(loop_factory=_uvloop() if settings.uvloop else None) as runner:
+            return runner.run(_serve(settings))
     except WrongSettings as error:
         return _refuse(str(error), 2)
     except StartupError as error:
@@ -75,7 +77,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--unsafe-durability", **flags, help="accept a PostgreSQL that may lose commits in a crash"
     )
+    serve.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
     return parser
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # noqa: PLC0415  only who asks for it needs it
+    except ImportError:
+        raise UvloopNotFound from None
+    return uvloop.new_event_loop
 
 
 def _refuse(sentence: str, code: int) -> int:

@@ -10,7 +10,8 @@ CallactorsError
 │   ├── PostgresNotFound
 │   ├── DataDirVersion
 │   ├── DataDirBusy
-│   └── EmbeddedFailed
+│   ├── EmbeddedFailed
+│   └── UvloopNotFound
 ├── BadTransition                   a trigger that the present state does not know
 ├── InputError                      the client's input is wrong; sending it again will not help
 │   ├── BrokenBody
@@ -121,6 +122,11 @@ class DataDirBusy(StartupError):
 class EmbeddedFailed(StartupError):
     def __init__(self, log_tail: str) -> None:
         super().__init__(f"the embedded PostgreSQL did not start; its last words:\n{log_tail}")
+
+
+class UvloopNotFound(StartupError):
+    def __init__(self) -> None:
+        super().__init__("uvloop is not installed: install callactors[uvloop], or leave --uvloop out")
 
 
 class BadTransition(CallactorsError):

@@ -16,6 +16,7 @@ DOORS = {
     "asyncpg": {"store"},
     "pydantic": {"packets", "processors", "settings", "web"},
     "transitions": {"states"},
+    "uvloop": {"cli"},
 }
 
 

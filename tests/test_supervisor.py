@@ -452,6 +452,22 @@ async def test_without_an_upgrade_the_answer_says_what_to_do(client: Client) -> 
     assert (await answer.json())["type"] == "/problems/upgrade-required"
 
 
+async def flood(system: CallSystem, sql: Sql, *clients: ClientWebSocketResponse) -> None:
+    """Make *clients* read nothing, and log 27 MB; return when they do not keep up."""
+    while system.hub.count(feed.TOPIC) < len(clients):  # noqa: ASYNC110  # all follow
+        await asyncio.sleep(0.01)
+    for ws in clients:
+        transport_of(ws).pause_reading()
+    await sql.execute(
+        "insert into call_events (call_no, version, call_id, kind, to_state, attempt, detail)"
+        " select 0, n, 'flood', 'transition', 'COMPLETED', 0, jsonb_build_object('pad', repeat('x', 9000))"
+        " from generate_series(1, 3000) n"
+    )
+    system.feed.poke()
+    while system.hub.count(feed.TOPIC):  # noqa: ASYNC110  # none keeps up
+        await asyncio.sleep(0.01)
+
+
 async def test_a_client_that_reads_slowly_is_told_everything_and_one_that_does_not_read_is_cut_off(
     client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,18 +477,7 @@ async def test_a_client_that_reads_slowly_is_told_everything_and_one_that_does_n
     system = client.app[SYSTEM]
     slow = await client.ws_connect("/ws/supervisor")
     stuck = await client.ws_connect("/ws/supervisor")
-    while system.hub.count(feed.TOPIC) < 2:  # noqa: ASYNC110  # both follow
-        await asyncio.sleep(0.01)
-    for ws in (slow, stuck):
-        transport_of(ws).pause_reading()
-    await sql.execute(
-        "insert into call_events (call_no, version, call_id, kind, to_state, attempt, detail)"
-        " select 0, n, 'flood', 'transition', 'COMPLETED', 0, jsonb_build_object('pad', repeat('x', 9000))"
-        " from generate_series(1, 3000) n"
-    )
-    system.feed.poke()
-    while system.hub.count(feed.TOPIC):  # noqa: ASYNC110  # neither keeps up
-        await asyncio.sleep(0.01)
+    await flood(system, sql, slow, stuck)
     transport_of(slow).resume_reading()
     assert [event["version"] for event in await receive(slow, 3000)] == list(range(1, 3001))
     while system.hub.count(supervisor.SUPERVISORS) > 1:  # noqa: ASYNC110  # the stuck one is cut off
@@ -485,16 +490,68 @@ async def test_a_client_that_reads_slowly_is_told_everything_and_one_that_does_n
 
 
 async def test_a_client_that_neither_reads_nor_answers_pings_is_let_go(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "HEARTBEAT", 0.2)
-    client.server.runner.server.handler_cancellation = False  # type: ignore[union-attr]  # as in production
+    """Closing its connection would wait for ever: there is much that it has not read."""
+    monkeypatch.setattr(sockets, "SEND_TIMEOUT", 1_000.0)
+    monkeypatch.setattr(sockets, "HEARTBEAT", 2.0)
+    server = client.server.runner.server  # type: ignore[union-attr]
+    server.handler_cancellation = False  # type: ignore[union-attr]  # as in production
     ws = await client.ws_connect("/ws/supervisor", autoping=False)
-    transport_of(ws).pause_reading()
-    hub = client.app[SYSTEM].hub
-    while hub.count(supervisor.SUPERVISORS):  # noqa: ASYNC110  # the server gives it up by itself
+    await flood(client.app[SYSTEM], sql, ws)
+    while server.connections:  # type: ignore[union-attr]  # noqa: ASYNC110  # the server gives it up by itself
         await asyncio.sleep(0.01)
     transport_of(ws).abort()
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_up_the_shutdown(
+    client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "SEND_TIMEOUT", 1_000.0)
+    client.server.runner.server.handler_cancellation = False  # type: ignore[union-attr]  # as in production
+    system = client.app[SYSTEM]
+    ws = await client.ws_connect("/ws/supervisor")
+    await flood(system, sql, ws)
+    system.drain()
+    while system.hub.count(supervisor.SUPERVISORS) or client.server.runner.server.connections:  # type: ignore[union-attr]  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    transport_of(ws).abort()
+
+
+async def test_a_client_whose_queue_overflows_catches_up(client: Client, sql: Sql) -> None:
+    system = client.app[SYSTEM]
+    system.hub._limit = 3
+    async with watching(client) as ws:
+        while not system.hub.count(feed.TOPIC):  # noqa: ASYNC110  # it follows
+            await asyncio.sleep(0.01)
+        await sql.execute(
+            "insert into call_events (call_no, version, call_id, kind, to_state, attempt, detail)"
+            " select 0, n, 'burst', 'transition', 'COMPLETED', 0, '{}' from generate_series(1, 50) n"
+        )
+        system.feed.poke()
+        assert [event["version"] for event in await receive(ws, 50)] == list(range(1, 51))
+
+
+async def test_a_subscribe_does_not_lose_the_cursor_a_client_came_with(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = client.app[SYSTEM]
+    async with watching(client) as ws:
+        for call_id in ("a", "b"):
+            await system.accept(call_id, packet(1))
+        told = await receive(ws, 2)
+    find_gap, go_on = system.feed.find_gap, asyncio.Event()
+
+    async def find_gap_later(since: Cursor) -> str | None:
+        await go_on.wait()
+        return await find_gap(since)
+
+    monkeypatch.setattr(system.feed, "find_gap", find_gap_later)
+    async with watching(client, since=told[0]["cursor"]) as ws:
+        await ws.send_json({"type": "subscribe", "kinds": ["attempt"]})
+        await receive_to(ws, "subscribed")
+        go_on.set()
+        assert told_of(await receive(ws, 1)) == [("b", "IN_PROGRESS")]
 
 
 async def test_nothing_is_left_when_clients_go(client: Client) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from aiohttp import ClientSession
 
 from callactors.store.embedded import EmbeddedPostgres
 from tests.acceptance.fixtures import Serve
@@ -150,6 +151,20 @@ async def test_stop_while_waiting_for_the_database_is_quick(waiting: Server) -> 
     assert await waiting.terminate() == 0
     assert asyncio.get_running_loop().time() - asked_at < 3
     waiting.check_log()
+
+
+async def test_server_runs_on_uvloop_if_asked_to(tmp_path: Path, dsn: str) -> None:
+    async with Server(tmp_path, "--uvloop", dsn=dsn) as server:
+        libraries = Path(f"/proc/{server.pid}/maps")
+        if libraries.exists():
+            assert "uvloop" in libraries.read_text()
+        async with ClientSession() as client, client.get(f"{server.url}/ready") as answer:
+            assert answer.status == 200
+
+
+async def test_uvloop_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "uvloop.py").write_text("raise ModuleNotFoundError")
+    await refuse(tmp_path, 1, "uvloop is not installed", "callactors[uvloop]", uvloop=1)
 
 
 async def wait_for_log(server: Server, text: str) -> None:

@@ -1,4 +1,7 @@
-"""Two servers under the same load: callactors, and a bare handler that stores nothing. One busy core each."""
+"""Two servers under the same load: callactors, and a bare handler that stores nothing. One busy core each.
+
+With `--uvloop` it is callactors on uvloop, and on asyncio's own loop.
+"""
 
 import asyncio
 import http.client
@@ -6,21 +9,22 @@ import json
 import os
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 
 from callactors.store.embedded import EmbeddedPostgres
+from tests.benchmarks.databases import add_database
 from tests.benchmarks.load import DATA, Plan, Result
 from tests.benchmarks.machine import one_core_set_apart, sync_time, versions
-from tests.benchmarks.processes import Server, run_load, serving
+from tests.benchmarks.processes import Server, callactors, run_load, serving
 from tests.benchmarks.report import Options, Report
 
 _BUSY: Final = 0.95
 _KEPT_UP: Final = 0.98
-_CALLACTORS: Final = ("-m", "callactors", "serve", "--port", "0")
 _BARE: Final = ("-m", "tests.benchmarks.bare")
 
 # A packet is received at the time of its transaction.
@@ -31,15 +35,25 @@ from packets join calls using (call_no) group by phase
 """
 
 
+class _Phase(NamedTuple):
+    """What the rounds at full or at half load have stored."""
+
+    packets: int
+    commits: int
+    calls: int
+
+
 @dataclass(slots=True)
 class _Arm:
-    """One of the two servers, and what it did."""
+    """One of the two servers, and what it did. Without a *dsn* it stores nothing."""
 
     name: str
     server: Server
     are_calls_new: bool
+    dsn: str | None = None
     full: list[Result] = field(default_factory=list)
     half: list[Result] = field(default_factory=list)
+    found: dict[str, _Phase] = field(default_factory=dict)
 
     async def run_full(self, options: Options) -> None:
         self.full.append(await run_load(self._plan(f"full-{len(self.full)}", options.seconds)))
@@ -55,6 +69,18 @@ class _Arm:
     def results(self) -> Sequence[Result]:
         return [*self.full, *self.half]
 
+    @property
+    def accepted(self) -> int:
+        return 1 + sum(result.accepted for result in self.results)  # one from the comparison
+
+    @property
+    def stored(self) -> int:
+        return sum(phase.packets for phase in self.found.values())
+
+    @property
+    def calls(self) -> int:
+        return sum(phase.calls for phase in self.found.values())
+
     def _plan(self, prefix: str, seconds: float, rate: float | None = None) -> Plan:
         return Plan(
             port=self.server.port,
@@ -68,74 +94,71 @@ class _Arm:
         )
 
 
-class _Phase(NamedTuple):
-    """What the rounds at full or at half load have stored."""
-
-    packets: int
-    commits: int
-    calls: int
-
-
-async def compare(name: str, options: Options, *, are_calls_new: bool = False) -> Report:
+async def compare(name: str, options: Options, *, wanted: float, are_calls_new: bool = False) -> Report:
     """Measure both arms in turn, then each at half of its own rate, and count what is stored."""
     with one_core_set_apart() as core:
         sync = sync_time()
         async with EmbeddedPostgres(data_dir=None) as postgres:
-            ours, bare = await _measure(options, postgres.dsn, core, are_calls_new)
-            found, postgres_version = await _look(postgres.dsn)
-    stored = sum(phase.packets for phase in found.values())
-    accepted = 1 + sum(result.accepted for result in ours.results)  # one from the comparison
-    problems = [*_problems(ours), *_problems(bare)]
-    if stored != accepted:
-        problems.append(f"{accepted} packets were accepted, but {stored} are stored")
-    calls = sum(phase.calls for phase in found.values())
-    if are_calls_new and calls != stored:
-        problems.append(f"{stored} packets made {calls} calls")
-    if options.profile is not None:
-        problems.append("the server ran under the profiler")
+            async with _arms(options, postgres.dsn, core, are_calls_new) as arms:
+                await _measure(options, *arms)
+            for arm in arms:
+                arm.found = await _look(arm.dsn) if arm.dsn else {}
+            postgres_version = await _show_version(postgres.dsn)
+    ours, other = arms
+    problems = [*_problems(ours), *_problems(other)]
     parts = {
-        "ratio_by_cpu": round(bare.median(_cpu) / ours.median(_cpu), 4),
-        "ratio_of_rounds": [round(a.rate / b.rate, 4) for a, b in zip(ours.full, bare.full, strict=True)],
-        "arms": {arm.name: _summary(arm) for arm in (ours, bare)},
-        "accepted": accepted,
-        "stored": stored,
-        "calls": calls,
+        "ratio_by_cpu": round(other.median(_cpu) / ours.median(_cpu), 4),
+        "ratio_of_rounds": [round(a.rate / b.rate, 4) for a, b in zip(ours.full, other.full, strict=True)],
+        "arms": {arm.name: _summary(arm) for arm in arms},
+        "accepted": ours.accepted,
+        "stored": ours.stored,
+        "calls": ours.calls,
         "packets_per_commit": {
-            name: round(phase.packets / phase.commits, 1) for name, phase in found.items()
+            name: round(phase.packets / phase.commits, 1) for name, phase in ours.found.items()
         },
         "sync_us": round(sync, 1),
         "options": {"rounds": options.rounds, "seconds": options.seconds, "data_bytes": len(DATA)},
         "versions": {**versions(), "postgres": postgres_version},
     }
-    ratio = ours.median(_rate) / bare.median(_rate)
+    name = f"{name}-uvloop" if options.on_uvloop else name
+    ratio = ours.median(_rate) / other.median(_rate)
     return Report(
         name=name,
         ratio=ratio,
+        wanted=1.0 if options.on_uvloop else wanted,
         problems=problems,
-        lines=_table(name, ours, bare, ratio, parts),
+        lines=_table(name, ours, other, ratio, parts),
         parts=parts,
     )
 
 
-async def _measure(options: Options, dsn: str, core: int, are_calls_new: bool) -> tuple[_Arm, _Arm]:
-    profiled = () if options.profile is None else ("-m", "cProfile", "-o", str(options.profile))
+@asynccontextmanager
+async def _arms(
+    options: Options, dsn: str, core: int, are_calls_new: bool
+) -> AsyncIterator[tuple[_Arm, _Arm]]:
+    flags = ("--uvloop",) if options.on_uvloop else ()
+    other_dsn = await add_database(dsn, "other") if options.on_uvloop else None
+    command = _BARE if other_dsn is None else callactors()
     async with (
-        serving((*profiled, *_CALLACTORS), core, {"DATABASE_URL": dsn}) as server,
-        serving(_BARE, core, {}) as bare_server,
+        serving(callactors(*flags, profile=options.profile), core, {"DATABASE_URL": dsn}) as server,
+        serving(command, core, {"DATABASE_URL": other_dsn or ""}) as other,
     ):
-        await asyncio.to_thread(_compare, server, bare_server)
-        arms = _Arm("callactors", server, are_calls_new), _Arm("bare", bare_server, are_calls_new)
-        for _ in range(options.rounds):
-            for arm in arms:
-                await arm.run_full(options)
+        names = ("uvloop", "asyncio") if options.on_uvloop else ("callactors", "bare")
+        yield _Arm(names[0], server, are_calls_new, dsn), _Arm(names[1], other, are_calls_new, other_dsn)
+
+
+async def _measure(options: Options, *arms: _Arm) -> None:
+    await asyncio.to_thread(_compare, *(arm.server for arm in arms))
+    for _ in range(options.rounds):
         for arm in arms:
-            await arm.run_half(options)
-    return arms
+            await arm.run_full(options)
+    for arm in arms:
+        await arm.run_half(options)
 
 
-def _compare(server: Server, bare: Server) -> None:
+def _compare(*servers: Server) -> None:
     """Make sure that both arms give the same answer to the same packet."""
-    ours, theirs = _ask(server), _ask(bare)
+    ours, theirs = map(_ask, servers)
     if ours != theirs:
         raise RuntimeError(f"the arms differ:\n{ours}\n{theirs}")
 
@@ -150,12 +173,20 @@ def _ask(server: Server) -> tuple[int, dict[str, str], Any]:
     return response.status, {name: value for name, value in response.getheaders() if name != "Date"}, told
 
 
-async def _look(dsn: str) -> tuple[dict[str, _Phase], str]:
-    """Return what each phase has stored, and PostgreSQL's version."""
+async def _look(dsn: str) -> dict[str, _Phase]:
+    """Return what each phase has stored."""
     connection = await asyncpg.connect(dsn)
     try:
-        found = {phase: _Phase(*counts) for phase, *counts in await connection.fetch(_STORED)}
-        return found, await connection.fetchval("show server_version")
+        return {phase: _Phase(*counts) for phase, *counts in await connection.fetch(_STORED)}
+    finally:
+        await connection.close()
+
+
+async def _show_version(dsn: str) -> str:
+    connection = await asyncpg.connect(dsn)
+    try:
+        version: str = await connection.fetchval("show server_version")
+        return version
     finally:
         await connection.close()
 
@@ -171,6 +202,10 @@ def _problems(arm: _Arm) -> list[str]:
     others = sum((Counter(result.others) for result in arm.results), Counter[str]())
     if others:
         problems.append(f"{arm.name}: answers other than 202: {dict(others)}")
+    if arm.dsn and arm.stored != arm.accepted:
+        problems.append(f"{arm.name}: {arm.accepted} packets were accepted, but {arm.stored} are stored")
+    if arm.dsn and arm.are_calls_new and arm.calls != arm.stored:
+        problems.append(f"{arm.name}: {arm.stored} packets made {arm.calls} calls")
     wanted = arm.median(_rate) / 2
     if arm.half[0].rate < wanted * _KEPT_UP:
         problems.append(f"{arm.name}: {arm.half[0].rate:.0f} of {wanted:.0f} packets a second at half load")
@@ -202,8 +237,8 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _table(name: str, ours: _Arm, bare: _Arm, ratio: float, parts: dict[str, Any]) -> list[str]:
-    columns = [parts["arms"][arm.name] for arm in (ours, bare)]
+def _table(name: str, ours: _Arm, other: _Arm, ratio: float, parts: dict[str, Any]) -> list[str]:
+    columns = [parts["arms"][arm.name] for arm in (ours, other)]
 
     def line(title: str, form: str) -> str:
         return f"{title:<34}" + "".join(f"{form.format(**column):>28}" for column in columns)
@@ -211,7 +246,7 @@ def _table(name: str, ours: _Arm, bare: _Arm, ratio: float, parts: dict[str, Any
     options, rounds, commits = parts["options"], parts["ratio_of_rounds"], parts["packets_per_commit"]
     return [
         f"{name}: {options['rounds']} rounds of {options['seconds']:g} s in each arm, in turn",
-        f"{'':<34}{ours.name:>28}{bare.name:>28}",
+        f"{'':<34}{ours.name:>28}{other.name:>28}",
         line("202s per second (min-max)", "{rate:,.0f} ({rate_min:,.0f}-{rate_max:,.0f})"),
         line("server CPU per 202, us", "{cpu_us_per_202:.1f}"),
         line("server busy, others on its core", "{busy:.3f}, {waiting:.3f}"),

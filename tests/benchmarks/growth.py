@@ -1,5 +1,7 @@
 """What a packet and a claim cost as calls, packets and old snapshots pile up: in buffers and bytes of WAL."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, cast
@@ -13,6 +15,7 @@ from callactors.store.embedded import EmbeddedPostgres
 from callactors.store.flush import CallChanges, flush
 from callactors.store.migrations import migrate
 from callactors.store.nodes import LEASE
+from tests.benchmarks.databases import add_database
 from tests.benchmarks.load import DATA
 from tests.benchmarks.machine import versions
 from tests.benchmarks.meter import Cost, Meter
@@ -25,6 +28,9 @@ _STEP: Final = 15
 _TURNS: Final = {"packet": 50, "packet and row": 5, "claim": 5, "new call": 50}
 """How often each is measured, behind as many that warm up: seldom what leaves a version of a call's row."""
 _MAX_IMAGES: Final = 0.02  # an item; a full-page image is as long as the WAL of some dozen packets
+_ROW_INTERVAL: Final = 20.0  # seconds in which a call of 50 packets a second has _ROW_PACKETS
+_ROW_PACKETS: Final = 1_000
+_PER_ROW: Final = 10  # flushes
 _STREAMS: Final = '{"": {"last": 1, "missing": [[0, 0]]}}'
 
 # A checkpoint within a measurement would add full-page images at random.
@@ -133,7 +139,7 @@ async def growth(options: Options) -> Report:
         series = [
             await _calls(postgres.dsn, (1_000, 100_000, 1_000_000) if options.is_long else (1_000, 100_000)),
             await _packets(postgres.dsn, (1_000, 100_000)),
-            await _snapshot(postgres.dsn, minutes=10 if options.is_long else 1),
+            await _snapshot(postgres.dsn, minutes=10 if options.is_long else 1, is_real=options.is_long),
         ]
         async with _database(postgres.dsn, "calls") as sql:
             told = [await sql.fetchval(f"show {name}") for name in ("shared_buffers", "server_version")]
@@ -148,7 +154,15 @@ async def growth(options: Options) -> Report:
     }
     ratio = max(factors.values())
     lines = _table(series, ratio, parts)
-    return Report(name="growth", ratio=ratio, problems=_problems(series), lines=lines, parts=parts)
+    return Report(
+        name="growth",
+        ratio=ratio,
+        wanted=_LIMIT,
+        is_limit=True,
+        problems=_problems(series),
+        lines=lines,
+        parts=parts,
+    )
 
 
 async def _calls(dsn: str, sizes: Sequence[int]) -> Series:
@@ -183,10 +197,11 @@ async def _packets(dsn: str, sizes: Sequence[int]) -> Series:
     return Series("packets in a call", costs)
 
 
-async def _snapshot(dsn: str, *, minutes: int) -> Series:
-    """Hold a snapshot for as many packets and rows as calls of 50 packets a second store in *minutes*.
+async def _snapshot(dsn: str, *, minutes: int, is_real: bool) -> Series:
+    """Hold a snapshot while calls of 50 packets a second each store what *minutes* bring.
 
-    Such a call writes its row every 1,000 packets. Here a flush has 100 packets of each.
+    Such a call writes its row every 1,000 packets. It takes these minutes if it *is_real*, with five flushes
+    a second; else the same packets come as fast as they go, ten times as many to a flush.
     """
     costs = {}
     async with _database(dsn, "snapshot") as sql, _database(dsn, "snapshot") as other:
@@ -198,12 +213,18 @@ async def _snapshot(dsn: str, *, minutes: int) -> Series:
         await other.execute("set idle_in_transaction_session_timeout = 0")
         async with other.transaction(isolation="repeatable_read"):
             await other.fetchval("select count(*) from calls")
-            for _ in range(minutes * 3):
-                for _ in range(9):
-                    await scene.flush(100)
-                await scene.flush(100, has_row=True)
+            await _load(scene, minutes, flushes=_PER_ROW * 10 if is_real else _PER_ROW, is_real=is_real)
             costs[f"after {minutes} min"] = await scene.measure(is_warm=True)
     return Series("snapshot held", costs)
+
+
+async def _load(scene: _Scene, minutes: int, *, flushes: int, is_real: bool) -> None:
+    """Flush 1,000 packets of each call three times a minute, in so many *flushes*, the last with its row."""
+    begin, interval = time.monotonic(), _ROW_INTERVAL / flushes
+    for number in range(1, round(minutes * 60 / interval) + 1):
+        await scene.flush(_ROW_PACKETS // flushes, has_row=number % flushes == 0)
+        if is_real:
+            await asyncio.sleep(max(begin + number * interval - time.monotonic(), 0))
 
 
 def _newest(stored: int) -> list[str]:
@@ -213,13 +234,7 @@ def _newest(stored: int) -> list[str]:
 @asynccontextmanager
 async def _database(dsn: str, name: str) -> AsyncIterator[Connection]:
     """A session of the product's in the database *name*, which is made if need be."""
-    admin = await connect(dsn.replace("/callactors?", "/postgres?"))
-    try:
-        if not await admin.fetchval("select exists (select from pg_database where datname = $1)", name):
-            await admin.execute(f"create database {name} template callactors")
-    finally:
-        await admin.close()
-    sql = await connect(dsn.replace("/callactors?", f"/{name}?"))
+    sql = await connect(await add_database(dsn, name))
     await sql.execute("set statement_timeout = 0")
     try:
         yield sql

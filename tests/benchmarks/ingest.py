@@ -6,4 +6,4 @@ from tests.benchmarks.report import Options, Report
 
 async def ingest(options: Options) -> Report:
     """Measure with 200 calls, whose packets come in order."""
-    return await compare("ingest", options)
+    return await compare("ingest", options, wanted=0.9)

@@ -24,10 +24,6 @@ _ACCEPTED = b"202"
 
 # Blanks in front of the sequence keep the length of the body the same.
 _BODY = f'{{"sequence":%12d,"data":"{DATA}","timestamp":1700000000.25}}'
-_REQUEST = (
-    "POST /v1/call/stream/{call_id} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    f"Content-Length: {len(_BODY % 0)}\r\n\r\n"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +32,9 @@ class Plan:
 
     With a *rate* packets are due at equal distances and their latency counts from then (an open loop);
     without one each connection sends as soon as it has its answer. Each connection has calls of its own,
-    whose packets come in order; or every packet is the first of a new call. A packet that is refused is sent
-    again when the connection's next one is due.
+    whose packets come in order; or every packet is the first of a new call; or, with a number of *streams*,
+    all connections send to these streams of one call. A packet that is refused is sent again when the
+    connection's next one is due.
     """
 
     port: int
@@ -48,6 +45,7 @@ class Plan:
     connections: int = 128
     calls: int = 200
     are_calls_new: bool = False
+    streams: int = 0
     warm_up: float = WARM_UP
 
     def __post_init__(self) -> None:
@@ -59,9 +57,9 @@ class Plan:
 class Result:
     """What came of it: `accepted` and `others` count everything, the rest is about the measured seconds.
 
-    p50 and p99 in ms, cpu_per_202 in microseconds of the server process; busy, waiting and client_busy are
-    shares of the wall time. p50, p99 and rate are those of 202s, what is called refused is of all others,
-    whose time counts from when they were sent.
+    p50 and p99 in ms, cpu_per_202 in microseconds of the server process; busy, waiting, client_busy and
+    client_waiting are shares of the wall time. p50, p99 and rate are those of 202s, what is called refused is
+    of all others, whose time counts from when they were sent.
     """
 
     accepted: int
@@ -73,6 +71,7 @@ class Result:
     waiting: float
     cpu_per_202: float
     client_busy: float
+    client_waiting: float
     refused_rate: float
     refused_p50: float
     refused_p99: float
@@ -115,14 +114,14 @@ class _Connection:
         return status
 
 
-class _Load:
+class Load:
     """All connections, in one loop over epoll: asyncio's would cost more than all that is done here."""
 
     def __init__(self, plan: Plan) -> None:
         self._connections: dict[int, _Connection] = {}
         self._epoll = select.epoll()
-        for number in range(plan.connections):
-            connection = _Connection(plan.port, _requests(plan, number))
+        for requests in _all_requests(plan):
+            connection = _Connection(plan.port, requests)
             self._connections[connection.socket.fileno()] = connection
             self._epoll.register(connection.socket, select.EPOLLIN)
         self._free = deque(self._connections.values())
@@ -147,6 +146,11 @@ class _Load:
             if time.perf_counter() > until:
                 raise TimeoutError("not every packet was answered")
             self._receive(until)
+
+    def counts(self) -> tuple[int, dict[str, int]]:
+        """Return how many packets were accepted, and how many got which other answer."""
+        others = {status.decode(): count for status, count in self.statuses.items() if status != _ACCEPTED}
+        return self.statuses[_ACCEPTED], others
 
     def _send(self, now: float) -> None:
         while self._free and self._next_due <= now:
@@ -173,7 +177,7 @@ class _Load:
 
 def measure(plan: Plan) -> Result:
     """Carry *plan* out."""
-    load = _Load(plan)
+    load = Load(plan)
     load.run(plan.warm_up)
     load.latencies, load.refusals = [], []
     before = Reading.take(plan.pid)
@@ -181,34 +185,57 @@ def measure(plan: Plan) -> Result:
     after = Reading.take(plan.pid)
     latencies, refusals = sorted(load.latencies), sorted(load.refusals)
     load.drain()
-    wall, cpu, accepted = after.at - before.at, after.cpu - before.cpu, len(latencies)
+    wall, cpu, count = after.at - before.at, after.cpu - before.cpu, len(latencies)
+    accepted, others = load.counts()
     return Result(
-        accepted=load.statuses[_ACCEPTED],
-        others={status.decode(): count for status, count in load.statuses.items() if status != _ACCEPTED},
-        rate=accepted / wall,
+        accepted=accepted,
+        others=others,
+        rate=count / wall,
         p50=percentile(latencies, 0.50) * 1e3,
         p99=percentile(latencies, 0.99) * 1e3,
         busy=cpu / wall,
         waiting=(after.waiting - before.waiting) / wall,
-        cpu_per_202=cpu / max(accepted, 1) * 1e6,
+        cpu_per_202=cpu / max(count, 1) * 1e6,
         client_busy=(after.own_cpu - before.own_cpu) / wall,
+        client_waiting=(after.own_waiting - before.own_waiting) / wall,
         refused_rate=len(refusals) / wall,
         refused_p50=percentile(refusals, 0.50) * 1e3,
         refused_p99=percentile(refusals, 0.99) * 1e3,
     )
 
 
+def _all_requests(plan: Plan) -> list[Iterator[bytes]]:
+    """Return what each connection sends; those that share a stream share its sequences."""
+    if not plan.streams:
+        return [_requests(plan, number) for number in range(plan.connections)]
+    streams = [_stream_requests(plan, number) for number in range(plan.streams)]
+    return [streams[number % plan.streams] for number in range(plan.connections)]
+
+
+def _stream_requests(plan: Plan, stream: int) -> Iterator[bytes]:
+    form = _form(plan.prefix, f'{_BODY[:-1]},"stream":"{stream}"}}')
+    return (form % sequence for sequence in itertools.count(1))
+
+
 def _requests(plan: Plan, connection: int) -> Iterator[bytes]:
     """Yield what the connection of that number sends."""
     if plan.are_calls_new:
-        form = (_REQUEST.format(call_id=f"{plan.prefix}-%09d") + _BODY).encode()
+        form = _form(f"{plan.prefix}-%09d")
         for number in itertools.count(connection, plan.connections):
             yield form % (number, 1)
     call_ids = [f"{plan.prefix}-{number}" for number in range(connection, plan.calls, plan.connections)]
-    forms = [(_REQUEST.format(call_id=call_id) + _BODY).encode() for call_id in call_ids]
+    forms = [_form(call_id) for call_id in call_ids]
     for sequence in itertools.count(1):
         for form in forms:
             yield form % sequence
+
+
+def _form(call_id: str, body: str = _BODY) -> bytes:
+    head = (
+        f"POST /v1/call/stream/{call_id} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body % 0)}\r\n\r\n"
+    )
+    return (head + body).encode()
 
 
 def _content_length(data: bytes) -> int:

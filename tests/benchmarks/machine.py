@@ -25,6 +25,7 @@ class Reading(NamedTuple):
     cpu: float
     waiting: float
     own_cpu: float
+    own_waiting: float
 
     @classmethod
     def take(cls, pid: int) -> Self:
@@ -32,8 +33,13 @@ class Reading(NamedTuple):
         proc = Path("/proc") / str(pid)
         fields = (proc / "stat").read_text().rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])  # utime and stime, proc_pid_stat(5)
-        waiting = int((proc / "schedstat").read_text().split()[1]) / 1e9
-        return cls(time.perf_counter(), ticks / os.sysconf("SC_CLK_TCK"), waiting, time.process_time())
+        cpu = ticks / os.sysconf("SC_CLK_TCK")
+        own_waiting = _waiting(Path("/proc/self"))
+        return cls(time.perf_counter(), cpu, _waiting(proc), time.process_time(), own_waiting)
+
+
+def _waiting(proc: Path) -> float:
+    return int((proc / "schedstat").read_text().split()[1]) / 1e9
 
 
 def resident_set(pid: int) -> int:

@@ -11,7 +11,7 @@ from callactors.store.embedded import EmbeddedPostgres
 from callactors.store.journal import JournalLimits
 from tests.benchmarks.load import Plan, Result
 from tests.benchmarks.machine import one_core_set_apart, peak_memory, reset_peak_memory, versions
-from tests.benchmarks.processes import Server, run_load, serving
+from tests.benchmarks.processes import Server, callactors, run_load, serving
 from tests.benchmarks.report import Options, Report
 from tests.benchmarks.slow_wire import SlowWire
 
@@ -27,7 +27,6 @@ _OTHER_FILES: Final = 200
 _AT_LEAST: Final = 1.5  # what of that it must have sent: a refusal costs the server time, too
 _MAX_WAITING: Final = 0.05
 _REFUSALS: Final = {"429", "503"}
-_CALLACTORS: Final = ("-m", "callactors", "serve", "--port", "0")
 _MIB: Final = 1024 * 1024
 
 
@@ -73,7 +72,7 @@ async def overload(options: Options) -> Report:
     with one_core_set_apart() as core:
         async with EmbeddedPostgres(data_dir=None) as postgres:
             wire = SlowWire(postgres.dsn)
-            async with wire.listening(), serving(_CALLACTORS, core, {"DATABASE_URL": wire.dsn}) as server:
+            async with wire.listening(), serving(callactors(), core, {"DATABASE_URL": wire.dsn}) as server:
                 bench = _Bench(server, wire, options.seconds)
                 connections = await _crowd(bench, options.rounds if options.is_long else 2)
                 await _slow_down(bench, connections)
@@ -96,6 +95,7 @@ async def overload(options: Options) -> Report:
     return Report(
         name="overload",
         ratio=min(ratios),
+        wanted=_LIMIT,
         problems=_problems(bench),
         lines=_table(bench, parts),
         parts=parts,

@@ -10,7 +10,8 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import BinaryIO, Final, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
 
 from tests.benchmarks.load import Plan, Result
 
@@ -24,6 +25,12 @@ class Server(NamedTuple):
 
     port: int
     pid: int
+
+
+def callactors(*flags: str, profile: Path | None = None) -> tuple[str, ...]:
+    """Return python's arguments for the server; *profile* takes cProfile's data."""
+    profiled = () if profile is None else ("-m", "cProfile", "-o", str(profile))
+    return (*profiled, "-m", "callactors", "serve", "--port", "0", *flags)
 
 
 @asynccontextmanager
@@ -52,17 +59,25 @@ async def serving(
 
 async def run_load(plan: Plan) -> Result:
     """Carry *plan* out in a process of its own."""
-    command = (sys.executable, "-m", "tests.benchmarks.load", json.dumps(asdict(plan)))
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    return Result(**await run_client("tests.benchmarks.load", asdict(plan)))
+
+
+async def run_client(module: str, plan: Mapping[str, Any], core: int | None = None) -> Any:
+    """Run `python -m *module* PLAN`, on *core* if it is what is measured; return the JSON it prints."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, json.dumps(plan), stdout=PIPE
+    )
     try:
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
         told, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        raise RuntimeError("the load has failed")
-    return Result(**json.loads(told))
+        raise RuntimeError(f"{module} has failed")
+    return json.loads(told)
 
 
 async def _read_port(process: Process, errors: BinaryIO) -> int:

@@ -13,14 +13,13 @@ import asyncpg
 from callactors.store.connection import Connection
 from callactors.store.embedded import EmbeddedPostgres
 from tests.benchmarks.machine import one_core_set_apart, versions
-from tests.benchmarks.processes import serving
+from tests.benchmarks.processes import callactors, serving
 from tests.benchmarks.report import Options, Report
 from tests.benchmarks.sender import complete, deal, packet, send
 
 _LIMIT: Final = 5.0  # seconds from the start of the process until all are resumed
 _POLL_INTERVAL: Final = 0.05
 _PATIENCE: Final = 60.0
-_SERVE: Final = ("-m", "callactors", "serve", "--port", "0")
 
 # The AI service fails at once before the crash, and now and then afterwards, so that both ends are seen.
 _BEFORE: Final = {"FLAKY_LATENCY_MAX": "0", "FLAKY_FAILURE_RATE": "1"}
@@ -95,6 +94,7 @@ async def recovery(options: Options) -> Report:
     return Report(
         name="recovery",
         ratio=_LIMIT / times.resumed,
+        wanted=1.0,
         problems=_problems(calls, waiting, audit),
         lines=_table(calls, waiting, times, audit),
         parts={
@@ -111,7 +111,7 @@ async def recovery(options: Options) -> Report:
 async def _crash(connection: Connection, dsn: str, core: int, calls: int, wait: float) -> _Waiting:
     """Make *calls* that wait *wait* seconds, kill the server, and return what is stored."""
     env = _env(dsn, _BEFORE | {"GRACE": str(wait), "RETRY_INITIAL": str(wait)})
-    async with serving(_SERVE, core, env, exit_code=-signal.SIGKILL) as server:
+    async with serving(callactors(), core, env, exit_code=-signal.SIGKILL) as server:
         await send(server.port, deal([packet(f"call-{number}") for number in range(calls)]))
         # A call whose sender tells that nothing is missing has no grace.
         completes = [complete(f"call-{n}", last_sequence={"": 1} if n % 2 else {}) for n in range(calls)]
@@ -132,7 +132,7 @@ async def _restart(connection: Connection, dsn: str, core: int, calls: int, dead
 
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watch())
-        async with serving(_SERVE, core, _env(dsn, _AFTER)):
+        async with serving(callactors(), core, _env(dsn, _AFTER)):
             listens = time.time()
             resumed, stepped = await watching
             ended = await connection.fetchval(

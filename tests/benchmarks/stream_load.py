@@ -46,10 +46,11 @@ class StreamPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamResult:
-    """How many packets were answered as stored, in how many seconds."""
+    """How many packets were answered as stored, in how many seconds; busy is this process's share of them."""
 
     packets: int
     seconds: float
+    busy: float
 
 
 async def _post(plan: StreamPlan, call_id: str) -> Callable[[], Coroutine[Any, Any, int]]:
@@ -140,9 +141,11 @@ async def carry_out(plan: StreamPlan) -> StreamResult:
     else:
         open_one = _post if plan.kind == "ndjson" else _stream
         sends = [await open_one(plan, call_id) for call_id in call_ids]
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     answered = await asyncio.gather(*(send() for send in sends))
-    return StreamResult(packets=sum(answered), seconds=time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    busy = (time.process_time() - cpu) / seconds
+    return StreamResult(packets=sum(answered), seconds=seconds, busy=busy)
 
 
 async def _write(writer: StreamWriter, data: bytes) -> None:

@@ -1,0 +1,58 @@
+"""What benchmarks send is stored, and what they told can be drawn; no figure is judged."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.fixtures import Serve
+from tests.benchmarks.body import post_lines
+from tests.benchmarks.fairness import sending
+from tests.benchmarks.load import Plan
+from tests.benchmarks.loud import Kind, LoudPlan
+from tests.benchmarks.processes import run_load
+from tests.benchmarks.report import Report
+from tests.scenes import Sql
+
+STORED = "select count(*) from packets join calls using (call_no) where call_id like $1"
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "single"])
+async def test_packets_of_a_loud_call_and_of_those_beside_it_are_stored(
+    serve: Serve, sql: Sql, kind: Kind
+) -> None:
+    server = await serve()
+    loud = LoudPlan(kind=kind, port=server.port, call_id="loud", connections=20)
+    honest = Plan(
+        port=server.port,
+        pid=server.pid,
+        prefix="honest",
+        seconds=0.1,
+        warm_up=0,
+        rate=100,
+        connections=5,
+        calls=5,
+    )
+    async with sending(loud) as heard:
+        result = await run_load(honest)
+    told = await heard
+    assert (told.others, result.others) == ({}, {})
+    assert await sql.fetchval(STORED, "loud") == told.stored > 0
+    assert await sql.fetchval(STORED, "honest-%") == result.accepted > 0
+
+
+async def test_lines_of_a_long_body_are_stored(serve: Serve, sql: Sql) -> None:
+    server = await serve()
+    assert await post_lines(server.port, 100) == 100
+    assert await sql.fetchval(STORED, "body") == 100
+
+
+def test_what_was_told_can_be_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from tests.benchmarks.plots import draw  # noqa: PLC0415
+
+    costs = {"packet": {"buffers": 7.0}}
+    parts = {"ratio_of_rounds": [0.8, 0.9], "series": {"calls": {"1": costs, "2": costs}}}
+    report = Report(name="growth", ratio=0.9, wanted=1.2, is_limit=True, problems=[], lines=[], parts=parts)
+    drawn = draw([report.told], tmp_path, title="a title")
+    assert [path.name for path in drawn] == [f"performance-{n}.svg" for n in ("ratios", "rounds", "growth")]
+    assert all("a title" in path.read_text() for path in drawn)
