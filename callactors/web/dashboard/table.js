@@ -49,7 +49,10 @@ export class Table {
     const at = now();
     for (const callId of calls.changed) {
       const call = calls.get(callId);
-      if (call) this.#rows.get(callId)?.show(call, maximum, at);
+      const row = this.#rows.get(callId);
+      if (!call || !row) continue;
+      if (this.#matches(call)) row.show(call, maximum, at);
+      else this.#close(callId, row);
     }
     calls.changed.clear();
     return isOrdering;
