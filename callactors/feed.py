@@ -13,6 +13,7 @@ from callactors.hub import Hub
 from callactors.store import events
 from callactors.store.connection import Pool, Session, reading
 from callactors.store.events import Cursor, LoggedEvent, Position
+from callactors.store.summaries import tell_time
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,17 @@ class FeedEvent:
             "from": event.from_state,
             "version": event.version,
             "attempt": event.attempt,
-            "at": event.at,
+            "at": tell_time(event.at),
             "cursor": str(Cursor(self._log_id, event.position)),
-            **event.detail,
         }
-        return json.dumps(told, separators=(",", ":"))
+        text = json.dumps(told, separators=(",", ":"))
+        return text if event.detail == "{}" else f"{text[:-1]},{event.detail[1:]}"
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why the call has ended, if it has."""
+        told: str | None = json.loads(self.logged.detail).get("end_reason")
+        return told
 
 
 class Notice:
@@ -200,8 +207,7 @@ class Feed:
 
     def bookmark(self) -> Notice:
         """Tell that everything up to the present cursor was published."""
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return Notice("bookmark", cursor=str(self.cursor), at=at)
+        return Notice("bookmark", cursor=str(self.cursor), at=tell_time(datetime.now(UTC)))
 
     def degraded(self) -> list[Notice]:
         """Tell that events come late, if they do."""

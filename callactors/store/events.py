@@ -2,8 +2,8 @@
 
 import base64
 import binascii
-import json
 import logging
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 
 from callactors.store.connection import Connection, connect
@@ -104,8 +104,9 @@ class LoggedEvent(NamedTuple):
     from_state: str | None
     to_state: str
     attempt: int
-    at: str
-    detail: dict[str, Any]
+    at: datetime
+    detail: str
+    """A JSON object."""
 
 
 async def identify(dsn: str) -> str:
@@ -167,14 +168,5 @@ async def find_holder(connection: Connection) -> dict[str, Any] | None:
 
 
 def _read(record: Any) -> LoggedEvent:
-    return LoggedEvent(
-        Position(record["xid"], record["event_id"]),
-        record["call_id"],
-        record["version"],
-        record["kind"],
-        record["from_state"],
-        record["to_state"],
-        record["attempt"],
-        record["at"].isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        json.loads(record["detail"]),
-    )
+    xid, event_id, *told = record
+    return LoggedEvent(Position(xid, event_id), *told)

@@ -68,6 +68,9 @@ def read_claimed(record: Record) -> Claimed:
 def read_call(record: Record) -> Call:
     """Return the call in *record*: the row, and the packets committed after the row was written."""
     is_fresh = record["version"] == 1 and not record["crashes"] and record["wake_in"] is None
+    tail: tuple[Sequence[str], Sequence[int]] = (record["tail_streams"] or (), record["tail_sequences"] or ())
+    if is_fresh and record["streams"] == "{}" and not tail[1]:  # as at nearly every first claim
+        return Call(record["call_id"])
     facts = (
         Facts()
         if is_fresh
@@ -85,7 +88,6 @@ def read_call(record: Record) -> Call:
     streams = {name: _stream(state) for name, state in json.loads(record["streams"]).items()}
     row = Row(facts, streams, record["packets"], record["late"], record["duplicates"])
     call = Call(record["call_id"], row)
-    tail: tuple[Sequence[str], Sequence[int]] = (record["tail_streams"] or (), record["tail_sequences"] or ())
     for stream, sequence in zip(*tail, strict=True):
         call.restore(stream, sequence)
     return call

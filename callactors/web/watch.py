@@ -51,7 +51,7 @@ class Watch(BaseModel):
             (event.kind == EventKind.TRANSITION or event.kind in self.kinds)
             and (not self.state or event.to_state in self.state or event.from_state in self.state)
             and (not self.call_id or event.call_id in self.call_id)
-            and (not self.end_reason or event.detail.get("end_reason") in self.end_reason)
+            and (not self.end_reason or told.end_reason in self.end_reason)
         )
 
     def wants_call(self, summary: Mapping[str, Any]) -> bool:
