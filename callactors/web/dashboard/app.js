@@ -27,6 +27,8 @@ let isAway = false; // paused because nobody looks
 let isFrameAsked = false;
 let boardScroll = 0;
 let caughtUp = null; // events since a reconnect
+let hasLoaded = false; // the first snapshot has come: another one means that events were missed
+let hiding = 0; // the timer of a tab that was hidden just now
 
 function onFrame(frame) {
   if (frame.type === "snapshot") {
@@ -40,8 +42,6 @@ function onFrame(frame) {
   }
   askFrame();
 }
-
-let hasLoaded = false;
 
 function loaded(missed) {
   if (missed === null) return;
@@ -133,7 +133,7 @@ function links() {
   return [...find("calls").querySelectorAll("tbody a")];
 }
 
-function escape(isTyping) {
+function stepBack(isTyping) {
   if (isTyping) {
     board.clearSearch();
     find("search").blur();
@@ -168,8 +168,6 @@ function togglePause() {
   find("pause").textContent = isPaused ? "Resume" : "Pause";
   sleepOrWake();
 }
-
-let hiding = 0;
 
 function onVisibility() {
   clearTimeout(hiding);
@@ -209,7 +207,7 @@ function tick() {
   askFrame();
 }
 
-keyboard.bind({ search: find("search"), isBoard: () => !find("board").hidden, links, back: escape });
+keyboard.bind({ search: find("search"), isBoard: () => !find("board").hidden, links, back: stepBack });
 document.addEventListener("click", follow);
 document.addEventListener("visibilitychange", onVisibility);
 window.addEventListener("popstate", show);
