@@ -32,7 +32,7 @@ Try, in another terminal:
   curl -i --json '{{"sequence":1,"data":"hello","timestamp":1.0}}' {url}/v1/call/stream/demo-1
   curl -i -X POST {url}/v1/call/complete/demo-1
   curl -i {url}/v1/call/demo-1
-Supervisors connect to {ws_url}/ws/supervisor. Ctrl-C stops the server.
+Watch the calls on {url}/ in a browser, or with a program on {ws_url}/ws/supervisor. Ctrl-C stops the server.
 """
 
 

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from aiohttp import web
 
 from callactors.system import CallSystem
-from callactors.web import calls, health, ingest, ingest_socket, supervisor
+from callactors.web import calls, dashboard, health, ingest, ingest_socket, supervisor
 from callactors.web.keys import SYSTEM
 
 
@@ -39,7 +39,8 @@ def routes() -> list[web.RouteDef]:
         web.get("/ws/supervisor", supervisor.supervisor),
         web.get("/health", health.health),
         web.get("/ready", health.ready),
-        web.get("/", health.home),
+        web.get("/", dashboard.page),
+        web.get("/dashboard/{name}", dashboard.file),
     ]
 
 
