@@ -85,7 +85,10 @@ class Row(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one decision asks the journal to commit. An empty one only waits for those before it."""
+    """What one decision asks the journal to commit. An empty one only waits for those before it.
+
+    Several packets are of one stream, and their sequences follow each other.
+    """
 
     packets: Sequence[Packet] = ()
     is_repeat: bool = False

@@ -138,3 +138,22 @@ async def test_a_packet_stored_with_other_data_is_told_although_nobody_knew_it(o
     assert not told.fenced
     assert told.conflicts == {(number, 0)}
     assert await own.fetchval("select string_agg(data, ',' order by sequence) from packets") == "first,x,x"
+
+
+async def test_runs_are_stored_and_what_is_new_in_them_is_counted(own: Sql) -> None:
+    await claim(own, ME, "c")
+    number = await column(own, "call_no")
+    run_of = [packet(n, str(n)) for n in range(1, 6)]
+    told = await run(own, Change(run_of[:2]), new(9), Change([packet(1, "a", "b"), packet(2, "b", "b")]))
+    assert told == CLEAN._replace(packets=5)
+    told = await run(own, new(10), Change(run_of[2:]), Change([packet(8), packet(9, "other"), packet(10)]))
+    assert told == CLEAN._replace(conflicts=frozenset({(number, 2)}), packets=6)
+    stored = await own.fetch("select stream, sequence, data from packets order by stream, sequence")
+    assert [tuple(row) for row in stored] == [
+        *(("", n, str(n)) for n in range(1, 6)),
+        *(("", n, "x") for n in range(8, 11)),
+        ("b", 1, "a"),
+        ("b", 2, "b"),
+    ]
+    fenced = await run(own, Change([packet(20), packet(21)]), owner=OTHER)
+    assert fenced == CLEAN._replace(fenced=frozenset({number}))
