@@ -58,6 +58,19 @@ async def test_a_batch_that_calls_share_has_no_more_than_a_share_of_each(dsn: st
     assert [row["count"] for row in sizes] == [1, 11, 490]
 
 
+async def test_calls_that_all_have_more_than_a_share_fill_a_batch(dsn: str, sql: Sql) -> None:
+    one, two, blocked = await claim(sql, ME, "one", "two", "blocked")
+    async with journal_of(dsn, share=10, batch=150) as journal:
+        async with locked(dsn, "blocked"):
+            tickets = submit(writer_of(journal, blocked), new(1))
+            await until_waiting(sql)
+            tickets += submit(writer_of(journal, one), *map(new, range(100)))
+            tickets += submit(writer_of(journal, two), *map(new, range(75)))
+        assert set(await verdicts(tickets)) == {STORED}
+    sizes = await sql.fetch("select count(*) from packets group by received_at order by min(received_at)")
+    assert [row["count"] for row in sizes] == [1, 150, 15, 10]
+
+
 async def test_a_batch_has_no_more_bytes_than_its_limit(dsn: str, sql: Sql) -> None:
     [claimed] = await claim(sql, ME, "c")
     async with journal_of(dsn, batch_size=3_200) as journal:

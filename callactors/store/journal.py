@@ -165,11 +165,14 @@ class Writer:
         self.waiting.append(ticket)
         self._committer.add(self, ticket)
 
-    def take(self, items: int, size: int) -> tuple[list[Ticket], int, int]:
-        """Remove the first that wait, at most *items* and *size* but one; return them and both numbers."""
+    def take(self, items: int, size: int, at_least: int) -> tuple[list[Ticket], int, int]:
+        """Remove the first that wait, at most *items* and *size* but *at_least* so many tickets.
+
+        Return them, their items and their size.
+        """
         taken = count = total = 0
         for ticket in self.waiting:
-            if taken and (count + ticket.count > items or total + ticket.size > size):
+            if taken >= at_least and (count + ticket.count > items or total + ticket.size > size):
                 break
             taken += 1
             count += ticket.count
@@ -273,31 +276,35 @@ class _Committer:
                 self.is_idle.set()
 
     def _gather(self) -> tuple[list[_Part], float | None]:
-        """Take a share of every ready writer until the batch is full; a single one may fill it.
+        """Take a share of every ready writer, and another as long as all of them have more, until it is full.
 
         What one call sends flat out must not make the batches long in which the others' packets are.
         """
         limits = self._journal.limits
-        parts: list[_Part] = []
+        parts: dict[Writer, list[Ticket]] = {}
         since = self._ready[0].since if self._ready else None
         now = monotonic()
         items = size = 0
-        share_limit = limits.share if len(self._ready) > 1 else limits.batch
-        for _ in range(len(self._ready)):
-            if items >= limits.batch or size >= limits.batch_size:
-                break
-            writer = self._ready.popleft()
-            most = min(share_limit, limits.batch - items)
-            share, count, its_size = writer.take(most, limits.batch_size - size)
-            if not share:
-                continue  # it failed while it waited here
-            parts.append((writer, share))
-            items += count
-            size += its_size
-            if writer.waiting:
-                writer.since = now  # a busy writer is not a late one
-                self._ready.append(writer)
-        return parts, since
+        share = limits.share if len(self._ready) > 1 else limits.batch
+        is_full = False
+        while self._ready and not is_full and len(self._ready) >= len(parts):
+            for _ in range(len(self._ready)):
+                writer = self._ready.popleft()
+                most = min(share, limits.batch - items)
+                taken, its_items, its_size = writer.take(most, limits.batch_size - size, 0 if parts else 1)
+                if not taken and not writer.waiting:
+                    continue  # it failed while it waited here
+                if not taken:
+                    self._ready.appendleft(writer)
+                    is_full = True
+                    break
+                parts.setdefault(writer, []).extend(taken)
+                items += its_items
+                size += its_size
+                if writer.waiting:
+                    writer.since = now  # a busy writer is not a late one
+                    self._ready.append(writer)
+        return list(parts.items()), since
 
     async def _commit(self, parts: list[_Part]) -> None:
         """Flush *parts*; if the database refuses them, look for the guilty change by halves."""
