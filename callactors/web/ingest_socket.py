@@ -96,6 +96,8 @@ class _SocketIngest:
                 await sockets.close(self._request, self._ws, code, reason)
                 return
             self._take(message.data)
+            if not self._frames % TOGETHER:
+                await asyncio.sleep(0)
             while not self._is_over and (
                 self._frames - self._answered >= WINDOW or self._size >= WINDOW_SIZE
             ):

@@ -1,5 +1,6 @@
 """NDJSON: a packet a line, as many as the sender likes, read no faster than they are stored."""
 
+import asyncio
 from asyncio import Future
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -73,6 +74,7 @@ class LineIngest:
             async for lines in read_lines(body):
                 for start in range(0, len(lines), TOGETHER):
                     await self._send(lines[start : start + TOGETHER])
+                    await asyncio.sleep(0)  # others come in between: the body may have a thousand lines ready
             await self._settle(0, 0)
         except LineFailed as failed:
             await self._settle(0, 0)  # what an earlier line brings counts
