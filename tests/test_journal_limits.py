@@ -55,7 +55,7 @@ async def test_a_batch_that_calls_share_has_no_more_than_a_share_of_each(dsn: st
             tickets += submit(writer_of(journal, quiet), new(1))
         assert set(await verdicts(tickets)) == {STORED}
     sizes = await sql.fetch("select count(*) from packets group by received_at order by min(received_at)")
-    assert [row["count"] for row in sizes] == [1, 11, 490]
+    assert [row["count"] for row in sizes] == [1, 11, *[10] * 16, 330]  # others may come back
 
 
 async def test_calls_that_all_have_more_than_a_share_fill_a_batch(dsn: str, sql: Sql) -> None:

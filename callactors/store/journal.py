@@ -17,6 +17,7 @@ from callactors.store.flush import CallChanges, Flushed, flush
 
 log = logging.getLogger(__name__)
 
+_LATELY: Final = 16  # batches after a shared one in which a call that is alone gets no more than its share
 _OVERHEAD: Final = 500  # bytes a waiting change takes beside its packet's data
 
 
@@ -225,6 +226,7 @@ class _Committer:
         self._owner = owner
         self._on_events = on_events
         self._ready: deque[Writer] = deque()
+        self._shared_lately = 0
         self._in_flight: list[_Part] = []
         self._in_flight_since: float | None = None
         self._has_work = asyncio.Event()
@@ -248,8 +250,11 @@ class _Committer:
 
     def add(self, writer: Writer, ticket: Ticket) -> None:
         packets = ticket.change.packets
-        ticket.count = len(packets) or 1
-        ticket.size = _OVERHEAD * ticket.count + sum([len(packet.data) for packet in packets])
+        if len(packets) == 1:
+            ticket.count, ticket.size = 1, _OVERHEAD + len(packets[0].data)
+        else:
+            ticket.count = len(packets) or 1
+            ticket.size = _OVERHEAD * ticket.count + sum([len(packet.data) for packet in packets])
         self._journal.items += ticket.count
         self._journal.size += ticket.size
         if len(writer.waiting) == 1:
@@ -278,16 +283,16 @@ class _Committer:
     def _gather(self) -> tuple[list[_Part], float | None]:
         """Take a share of every ready writer, and another as long as all of them have more, until it is full.
 
-        What one call sends flat out must not make the batches long in which the others' packets are.
+        What one call sends flat out must not make the batches long in which, or behind which, others wait.
         """
         limits = self._journal.limits
         parts: dict[Writer, list[Ticket]] = {}
         since = self._ready[0].since if self._ready else None
         now = monotonic()
         items = size = 0
-        share = limits.share if len(self._ready) > 1 else limits.batch
+        share = limits.share if len(self._ready) > 1 or self._shared_lately else limits.batch
         is_full = False
-        while self._ready and not is_full and len(self._ready) >= len(parts):
+        while self._ready and not is_full and (not parts or 1 < len(parts) <= len(self._ready)):
             for _ in range(len(self._ready)):
                 writer = self._ready.popleft()
                 most = min(share, limits.batch - items)
@@ -304,6 +309,7 @@ class _Committer:
                 if writer.waiting:
                     writer.since = now  # a busy writer is not a late one
                     self._ready.append(writer)
+        self._shared_lately = _LATELY if len(parts) > 1 else max(0, self._shared_lately - 1)
         return list(parts.items()), since
 
     async def _commit(self, parts: list[_Part]) -> None:
