@@ -7,6 +7,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
 from callactors.hub import Hub
@@ -140,7 +141,7 @@ class Feed:
         """
         if since.log_id != self._log_id:
             return "unknown-log"
-        if any(event.position == since.position for event in self._recent):
+        if any(event.position == since.position for event in reversed(self._recent)):
             return None
         async with reading(self._pool) as connection:
             if not await events.is_known(connection, since.position):
@@ -163,8 +164,9 @@ class Feed:
             if len(page) < events.PAGE:
                 return
             after = page[-1].position
-        for recent in [event for event in self._recent if after < event.position <= until]:
-            yield recent
+        recent = takewhile(lambda kept: kept.position > after, reversed(self._recent))
+        for kept in reversed([kept for kept in recent if kept.position <= until]):
+            yield kept
 
     async def find_holder(self) -> dict[str, Any] | None:
         """Return who holds back the events, if somebody does.

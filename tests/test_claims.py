@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from time import monotonic
 
 import pytest
 
@@ -200,6 +201,25 @@ async def test_claim_whose_connection_is_killed_is_made_again(dsn: str, sql: Sql
         claimed = await claim_
     assert claimed is not None
     assert claimed.is_mine
+
+
+async def test_claims_behind_a_batch_keep_their_age(
+    dsn: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callactors.store.claims._BATCH", 1)
+    await claim_one(sql, OTHER)
+    async with claims_of(dsn) as claims:
+        async with locked(dsn, "c"):
+            first = asyncio.create_task(claims.claim("c", creates=True))
+            await until_waiting(sql)
+            others = [asyncio.create_task(claims.claim(name, creates=True)) for name in ("d", "e")]
+            await asyncio.sleep(0)
+            arrived = monotonic()
+        await first
+        assert claims.oldest is not None
+        assert claims.oldest < arrived
+        await asyncio.gather(*others)
+        await until_true(lambda: claims.oldest is None)
 
 
 async def test_close_answers_claims_that_wait_and_the_one_under_way(dsn: str, sql: Sql) -> None:

@@ -4,8 +4,9 @@ import asyncio
 import logging
 from asyncio import Future
 from collections.abc import Callable
+from itertools import islice
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from callactors.errors import StorageRefused, StorageUnavailable
 from callactors.store.connection import Connection, Session
@@ -18,6 +19,14 @@ _BATCH: Final = 500
 _CLAIM: Final = "select * from claim_1($1, $2, $3, $4, $5)"
 
 
+class _Waiting(NamedTuple):
+    """A claim that is to be made, and since when by the monotonic clock."""
+
+    creates: bool
+    future: "Future[Claimed | None]"
+    since: float
+
+
 class Claims:
     """Claims calls for this node; concurrent ones share a statement.
 
@@ -28,9 +37,8 @@ class Claims:
         self._node = node
         self._on_events = on_events
         self._session = Session(dsn, "claims")
-        self._waiting: dict[str, tuple[bool, Future[Claimed | None]]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._has_work = asyncio.Event()
-        self._waiting_since: float | None = None
         self._in_flight_since: float | None = None
 
     def close(self) -> None:
@@ -49,16 +57,16 @@ class Claims:
             StorageRefused: the database refused for a reason that sending again does not mend.
         """
         future: Future[Claimed | None] = asyncio.get_running_loop().create_future()
-        self._waiting[call_id] = (creates, future)
-        if self._waiting_since is None:
-            self._waiting_since = monotonic()
+        self._waiting[call_id] = _Waiting(creates, future, monotonic())
         self._has_work.set()
         return await future
 
     @property
     def oldest(self) -> float | None:
         """When the oldest claim came that is not made, by the monotonic clock."""
-        return self._waiting_since if self._in_flight_since is None else self._in_flight_since
+        if self._in_flight_since is not None:
+            return self._in_flight_since
+        return next((waiting.since for waiting in self._waiting.values()), None)
 
     def admit(self, *, max_age: float) -> None:
         """Raise StorageUnavailable if the oldest claim has waited longer than *max_age* seconds."""
@@ -70,9 +78,8 @@ class Claims:
         """Make claims until cancelled."""
         while True:
             await self._has_work.wait()
-            batch = {call_id: self._waiting.pop(call_id) for call_id in list(self._waiting)[:_BATCH]}
-            self._in_flight_since = self._waiting_since
-            self._waiting_since = monotonic() if self._waiting else None
+            batch = {call_id: self._waiting.pop(call_id) for call_id in [*islice(self._waiting, _BATCH)]}
+            self._in_flight_since = next(waiting.since for waiting in batch.values())
             if not self._waiting:
                 self._has_work.clear()
             try:
@@ -86,8 +93,8 @@ class Claims:
             self._in_flight_since = None
             await asyncio.sleep(0)  # as the journal does: let in what has arrived meanwhile
 
-    async def _claim(self, batch: dict[str, tuple[bool, "Future[Claimed | None]"]]) -> None:
-        ids, creates = list(batch), [creates for creates, _ in batch.values()]
+    async def _claim(self, batch: dict[str, _Waiting]) -> None:
+        ids, creates = list(batch), [waiting.creates for waiting in batch.values()]
 
         async def work(connection: Connection) -> list[Claimed]:
             arguments = (self._node.owner, ids, creates, self._node.may_take_stale, LEASE)
@@ -96,12 +103,12 @@ class Claims:
         found = {claimed.call.call_id: claimed for claimed in await self._session.run(work)}
         if any(creates):
             self._on_events()
-        for call_id, (_, future) in batch.items():
-            if not future.done():
-                future.set_result(found.get(call_id))
+        for call_id, waiting in batch.items():
+            if not waiting.future.done():
+                waiting.future.set_result(found.get(call_id))
 
     @staticmethod
-    def _fail(batch: dict[str, tuple[bool, "Future[Claimed | None]"]], error: Exception) -> None:
-        for _, future in batch.values():
-            if not future.done():
-                future.set_exception(error)
+    def _fail(batch: dict[str, _Waiting], error: Exception) -> None:
+        for waiting in batch.values():
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
