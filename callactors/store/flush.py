@@ -3,7 +3,7 @@
 import json
 from bisect import bisect_left
 from collections.abc import Sequence
-from operator import attrgetter
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from callactors.call import Change, Row
@@ -12,9 +12,6 @@ from callactors.store.connection import Connection
 from callactors.store.rows import write_event, write_row
 
 _FLUSH: Final = "select * from flush_3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
-
-
-_END: Final = attrgetter("end")
 
 
 class CallChanges(NamedTuple):
@@ -37,15 +34,8 @@ class Flushed(NamedTuple):
     packets: int
 
 
-class _Run(NamedTuple):
-    """The packets of a change, whose sequences follow each other; *end* counts the batch's up to the last."""
-
-    call_no: int
-    position: int
-    stream: str
-    first: int
-    length: int
-    end: int
+_Run = tuple[int, int, Packet, int]
+"""The packets of a change, whose sequences follow each other: call, position, first packet, number."""
 
 
 async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]) -> Flushed:
@@ -62,8 +52,7 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
                 repeats += [(call.call_no, position, packet) for packet in its_packets]
             elif its_packets:
                 packets += its_packets
-                first, length = its_packets[0], len(its_packets)
-                runs.append(_Run(call.call_no, position, first.stream, first.sequence, length, len(packets)))
+                runs.append((call.call_no, position, its_packets[0], len(its_packets)))
             if its_row is not None:
                 row = its_row.over(row)
             if its_events:
@@ -75,10 +64,10 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
         owner,
         [call.call_no for call in calls],
         [call.epoch for call in calls],
-        [run.call_no for run in runs],
-        [run.stream for run in runs],
-        [run.first for run in runs],
-        [run.length for run in runs],
+        [call_no for call_no, _, _, _ in runs],
+        [first.stream for _, _, first, _ in runs],
+        [first.sequence for _, _, first, _ in runs],
+        [length for _, _, _, length in runs],
         [packet.timestamp for packet in packets],
         [packet.data for packet in packets],
         [call_no for call_no, _, _ in repeats],
@@ -91,11 +80,18 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
     if found is None:
         raise RuntimeError("flush_3 answers with one row")
     fenced = frozenset(found["fenced"] or ())
-    guilty = [runs[bisect_left(runs, i, key=_END)] for i in found["conflicts"] or ()]
-    conflicts = {(run.call_no, run.position) for run in guilty}
-    conflicts |= {repeats[i - 1][:2] for i in found["repeat_conflicts"] or ()}
+    guilty = _find(runs, found["conflicts"] or ())
+    conflicts = {*guilty, *(repeats[i - 1][:2] for i in found["repeat_conflicts"] or ())}
     stored = len(packets)
     if fenced or guilty:
-        stored = sum([run.length for run in runs if run.call_no not in fenced])
-        stored -= sum([run.call_no not in fenced for run in guilty])
+        stored = sum([length for call_no, _, _, length in runs if call_no not in fenced])
+        stored -= sum([call_no not in fenced for call_no, _ in guilty])
     return Flushed(fenced, frozenset(conflicts), bool(events), stored)
+
+
+def _find(runs: Sequence[_Run], packets: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the call and the position of the change of each of *packets*, which are counted from 1."""
+    if not packets:
+        return []
+    ends = [*accumulate(length for _, _, _, length in runs)]
+    return [runs[bisect_left(ends, packet)][:2] for packet in packets]

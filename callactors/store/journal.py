@@ -265,8 +265,9 @@ class _Committer:
             self._ready.append(writer)
 
     def remove(self, tickets: Sequence[Ticket]) -> None:
-        self._journal.items -= sum([ticket.count for ticket in tickets])
-        self._journal.size -= sum([ticket.size for ticket in tickets])
+        for ticket in tickets:
+            self._journal.items -= ticket.count
+            self._journal.size -= ticket.size
 
     async def run(self) -> None:
         while True:
