@@ -23,7 +23,7 @@ from callactors.messages import Accept, AcceptMany, Complete, Describe, Message,
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.retry import RetryPolicy
-from callactors.store import calls, summaries
+from callactors.store import calls
 from callactors.store.calls import StoredCall
 from callactors.store.claims import Claims
 from callactors.store.connection import (
@@ -39,6 +39,7 @@ from callactors.store.events import identify
 from callactors.store.journal import Journal, JournalLimits
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
+from callactors.store.snapshot import read_snapshot
 from callactors.store.stats import Stats
 from callactors.store.summaries import Summary
 from callactors.sweeper import Sweeper
@@ -216,7 +217,7 @@ class CallSystem:
         Raises:
             StorageUnavailable: the database does not answer.
         """
-        return summaries.read_snapshot(self._pool, call_ids)
+        return read_snapshot(self._pool, call_ids)
 
     def reading(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for a read.

@@ -14,7 +14,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 from callactors import feed
 from callactors.processors.contract import CallRecord
 from callactors.retry import GiveUp, Outcome, Retry
-from callactors.store import summaries
+from callactors.store import snapshot, summaries
 from callactors.store.connection import close_pool, reading
 from callactors.store.events import Cursor, Position
 from callactors.system import CallSystem
@@ -101,7 +101,7 @@ async def test_a_connection_without_parameters_is_told_transitions_and_nothing_e
 async def test_a_snapshot_comes_first_in_parts_and_then_what_happened_after_it(
     client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(summaries, "PART", 2)
+    monkeypatch.setattr(snapshot, "PART", 2)
     system = client.app[SYSTEM]
     for number in range(5):
         await system.accept(f"live{number}", packet(1))
@@ -230,7 +230,7 @@ async def test_filters_are_changed_on_the_open_socket(client: Client, sql: Sql) 
 async def test_a_subscribe_in_the_middle_of_a_snapshot_begins_it_anew(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(summaries, "PART", 1)
+    monkeypatch.setattr(snapshot, "PART", 1)
     for number in range(3):
         await client.app[SYSTEM].accept(f"c{number}", packet(1))
     read_live, release = summaries.read_live, asyncio.Event()
@@ -412,6 +412,30 @@ async def test_what_is_not_understood_ends_the_connection(
     async with watching(client) as ws:
         await (ws.send_str(sent) if isinstance(sent, str) else ws.send_bytes(sent))
         assert (await ws.receive()).data == code
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ("[]", "/: send a JSON object"),
+        ('{"type":"subscribe","since":"garbage"}', "/since: send a cursor as an event told it"),
+    ],
+)
+async def test_the_close_frame_says_what_to_mend(client: Client, sent: str, reason: str) -> None:
+    async with watching(client) as ws:
+        await ws.send_str(sent)
+        message = await ws.receive()
+    assert (message.type, message.extra) == (WSMsgType.CLOSE, reason)
+
+
+async def test_a_slow_client_holds_no_connection_while_it_reads_a_snapshot(client: Client) -> None:
+    system = client.app[SYSTEM]
+    await system.accept("c", packet(1))
+    for call_ids in (frozenset({"c"}), frozenset[str]()):
+        parts = system.snapshot(call_ids)
+        part, _ = await anext(parts)
+        assert [call["call_id"] for call in part] == ["c"]
+        assert system._pool.get_idle_size() == system._pool.get_size()
 
 
 async def test_messages_of_unknown_types_are_ignored(client: Client) -> None:

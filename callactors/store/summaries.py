@@ -1,6 +1,6 @@
 """The call summary: the one short form in which lists and snapshots tell of a call."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -9,7 +9,7 @@ from asyncpg import Record
 from callactors.call import Call
 from callactors.sequence import Range
 from callactors.states import CallState
-from callactors.store.connection import Connection, Pool, reading
+from callactors.store.connection import Connection
 from callactors.store.rows import read_call
 
 Summary: TypeAlias = dict[str, Any]
@@ -44,12 +44,6 @@ _ENDED: Final = f"""
 select {_AS_WRITTEN} from calls c where c.finished_at is not null
 order by c.finished_at desc, c.call_no desc limit $1
 """  # noqa: S608  # put together from constants
-_NAMED: Final = f"select {_AS_WRITTEN} from calls c where c.call_id = any ($1)"  # noqa: S608  # the same
-
-PART: Final = 500
-"""Calls in a part of a snapshot."""
-ENDED: Final = 500
-"""Calls that have ended in a snapshot."""
 
 
 async def read_live(connection: Connection, after: int, limit: int) -> list[tuple[int, Summary]]:
@@ -65,36 +59,6 @@ async def read_live(connection: Connection, after: int, limit: int) -> list[tupl
 async def read_ended(connection: Connection, limit: int) -> list[Summary]:
     """Return the *limit* calls that ended last, the newest first."""
     return [summarize(record) for record in await connection.fetch(_ENDED, limit)]
-
-
-async def read_snapshot(pool: Pool, call_ids: Set[str]) -> AsyncIterator[tuple[list[Summary], bool]]:
-    """Yield the calls of *call_ids*, or else those that have not ended and the ENDED that ended last.
-
-    They come in parts, each with whether it is the last.
-
-    Raises:
-        StorageUnavailable: the database does not answer.
-    """
-    if call_ids:
-        async with reading(pool) as connection:
-            yield await read_named(connection, call_ids), True
-        return
-    after, is_full = 0, True
-    while is_full:
-        async with reading(pool) as connection:
-            page = await read_live(connection, after, PART)
-        if page:
-            after = page[-1][0]
-            yield [summary for _, summary in page], False
-        is_full = len(page) == PART
-    async with reading(pool) as connection:
-        ended = await read_ended(connection, ENDED)
-    yield ended, True
-
-
-async def read_named(connection: Connection, call_ids: Iterable[str]) -> list[Summary]:
-    """Return those of *call_ids* that there are, as their rows were last written."""
-    return [summarize(record) for record in await connection.fetch(_NAMED, list(call_ids))]
 
 
 def summarize(record: Record) -> Summary:

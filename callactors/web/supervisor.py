@@ -15,7 +15,7 @@ from typing import Any, Final
 from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic_core import from_json
 
-from callactors.errors import InvalidFields, StorageUnavailable
+from callactors.errors import FieldError, InvalidFields, StorageUnavailable
 from callactors.feed import TOPIC, FeedItem, Notice, text_frame
 from callactors.hub import Ending
 from callactors.store.events import Cursor
@@ -34,6 +34,7 @@ _MAX_UNREAD: Final = 256 * 1024  # bytes; a client that has more to read is told
 _DRAIN_INTERVAL: Final = 0.05
 _MESSAGES: Final = 100  # that a client may send in _MESSAGES_INTERVAL
 _MESSAGES_INTERVAL: Final = 10.0
+_MAX_REASON: Final = 123  # bytes, RFC 6455, 5.5
 _COMEBACKS: Final = 500.0  # a second, when all come back after a shutdown
 
 
@@ -94,8 +95,8 @@ class _Watching:
                 try:
                     await self._hear(_read(message.data))
                 except InvalidFields as error:
-                    fields = ", ".join(field.pointer for field in error.errors)
-                    await self._close(WSCloseCode.INVALID_TEXT, f"wrong: {fields}"[:120].encode())
+                    reason = str(error).encode("ascii", "replace")[:_MAX_REASON]
+                    await self._close(WSCloseCode.INVALID_TEXT, reason)
 
     async def stop(self) -> None:
         """Tell nothing more."""
@@ -242,5 +243,5 @@ def _read(text: str) -> dict[str, Any]:
     except ValueError:
         fields = None
     if not isinstance(fields, dict):
-        raise InvalidFields([])
+        raise InvalidFields([FieldError("", "not_an_object", "send a JSON object")])
     return fields

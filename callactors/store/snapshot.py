@@ -1,0 +1,37 @@
+"""A snapshot of the calls for who begins to watch them, read in parts."""
+
+from collections.abc import AsyncIterator, Set
+from typing import Final
+
+from callactors.store import listing, summaries
+from callactors.store.connection import Pool, reading
+from callactors.store.summaries import Summary
+
+PART: Final = 500  # calls
+ENDED: Final = 500  # calls
+
+
+async def read_snapshot(pool: Pool, call_ids: Set[str]) -> AsyncIterator[tuple[list[Summary], bool]]:
+    """Yield the calls of *call_ids*, or else those that have not ended and the ENDED that ended last.
+
+    They come in parts, each with whether it is the last. No connection is held while one is looked at.
+
+    Raises:
+        StorageUnavailable: the database does not answer.
+    """
+    if call_ids:
+        async with reading(pool) as connection:
+            named = await listing.read_named(connection, listing.Filters(), list(call_ids))
+        yield named, True
+        return
+    after, is_full = 0, True
+    while is_full:
+        async with reading(pool) as connection:
+            page = await summaries.read_live(connection, after, PART)
+        if page:
+            after = page[-1][0]
+            yield [summary for _, summary in page], False
+        is_full = len(page) == PART
+    async with reading(pool) as connection:
+        ended = await summaries.read_ended(connection, ENDED)
+    yield ended, True
