@@ -1,12 +1,14 @@
 -- oldest-code: 1
 
--- flush_1 with a plain insert, which costs two thirds: what is there already, after a commit of unknown outcome, takes
--- the slow way. The rest is the same: everything belongs to calls whose lock and epoch hold, the rest is told as fenced
--- and left out; absolute values make a second run of the same batch harmless, and an older run that ends late cannot
--- turn a call back. conflicts and repeat_conflicts are positions (from 1) of packets that are stored with other data.
+-- flush_1 with packets as runs and a plain insert. A run is s_count packets of a stream whose sequences follow each other
+-- from s_first on: only what differs from packet to packet is sent for each, its timestamp and its data, in the order of
+-- the runs. The plain insert costs two thirds: what is there already, after a commit of unknown outcome, takes the slow
+-- way. The rest is the same: everything belongs to calls whose lock and epoch hold, the rest is told as fenced and left
+-- out; absolute values make a second run of the same batch harmless, and an older run that ends late cannot turn a call
+-- back. conflicts and repeat_conflicts are positions (from 1) of packets that are stored with other data.
 create function flush_2(
     me text, nos bigint[], epochs bigint[],
-    p_no bigint[], p_stream text[], p_sequence bigint[], p_timestamp float8[], p_data text[],
+    s_no bigint[], s_stream text[], s_first bigint[], s_count bigint[], p_timestamp float8[], p_data text[],
     r_no bigint[], r_stream text[], r_sequence bigint[], r_data text[],
     rows jsonb, events jsonb,
     out fenced bigint[], out conflicts bigint[], out repeat_conflicts bigint[]
@@ -14,6 +16,9 @@ create function flush_2(
 declare
     held bigint[];
     is_whole boolean;
+    p_no bigint[];
+    p_stream text[];
+    p_sequence bigint[];
 begin
     select coalesce(array_agg(l.call_no), '{}') into held from (
         select c.call_no from unnest(nos, epochs) b (call_no, epoch) join calls c on c.call_no = b.call_no
@@ -25,7 +30,13 @@ begin
         fenced := array(select unnest(nos) except select unnest(held));
     end if;
 
-    if cardinality(p_no) > 0 then
+    if cardinality(s_no) > 0 then
+        select array_agg(r.no), array_agg(r.stream), array_agg(r.sequence) into p_no, p_stream, p_sequence from (
+            select s.no, s.stream, s.first + g.n as sequence
+            from unnest(s_no, s_stream, s_first, s_count) with ordinality s (no, stream, first, count, place)
+            cross join lateral generate_series(0, s.count - 1) g (n)
+            order by s.place, g.n
+        ) r;
         begin
             insert into packets (call_no, stream, sequence, timestamp, data)
             select p.* from unnest(p_no, p_stream, p_sequence, p_timestamp, p_data)

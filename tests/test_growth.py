@@ -15,7 +15,7 @@ from callactors.store.nodes import LEASE
 from callactors.store.rows import Claimed, write_row
 from tests.storage import ME, Sql, buffers, claim, new, repeat, session, until
 
-FLUSH: Final = "select * from flush_3($1, $2, $3, $4, $5, $6, array[1], $7, $8, $4, $5, $6, $8, $9, null)"
+FLUSH: Final = "select * from flush_2($1, $2, $3, $4, $5, $6, array[1], $7, $8, $4, $5, $6, $8, $9, null)"
 CLAIM: Final = "select * from claim_1($1, array[$2], array[true], false, 3)"
 FEW: Final = 40
 """Buffers that one call may cost: a few indexes from root to leaf, and what is written."""
@@ -47,7 +47,7 @@ async def cost_of_flush(own: Sql, claimed: Claimed, change: Change) -> int:
 async def test_packets_do_not_rewrite_their_call_while_a_snapshot_is_held(dsn: str, own: Sql) -> None:
     claimed = await claim(own, ME, *(f"c{i}" for i in range(20)))
     locks = (
-        "select * from flush_3($1, $2, $3,"
+        "select * from flush_2($1, $2, $3,"
         " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null, null)"
     )
     arguments = (ME, [c.call_no for c in claimed], [c.epoch for c in claimed])

@@ -167,7 +167,7 @@ async def poll_events(sql: Sql) -> None:
 
 Scene: TypeAlias = Callable[[Sql], Awaitable[None]]
 _CLAIMS: Final = frozenset({"claim_1", "tail_1"})
-_FLUSHES: Final = frozenset({"flush_3", "stored_otherwise_1", "last_packet_at_1"})
+_FLUSHES: Final = frozenset({"flush_2", "stored_otherwise_1", "last_packet_at_1"})
 SCENES: Final[dict[Scene, frozenset[str]]] = {
     partial(claim_new, count=1): _CLAIMS,
     partial(claim_new, count=claims._BATCH): _CLAIMS,

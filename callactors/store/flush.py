@@ -1,4 +1,4 @@
-"""One flush: the changes of many calls as the arguments of flush_3, and what it answers."""
+"""One flush: the changes of many calls as the arguments of flush_2, and what it answers."""
 
 import json
 from bisect import bisect_left
@@ -11,7 +11,7 @@ from callactors.packets import Packet
 from callactors.store.connection import Connection
 from callactors.store.rows import write_event, write_row
 
-_FLUSH: Final = "select * from flush_3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+_FLUSH: Final = "select * from flush_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 
 
 class CallChanges(NamedTuple):
@@ -78,7 +78,7 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
         json.dumps(events) if events else None,
     )
     if found is None:
-        raise RuntimeError("flush_3 answers with one row")
+        raise RuntimeError("flush_2 answers with one row")
     fenced = frozenset(found["fenced"] or ())
     guilty = _find(runs, found["conflicts"] or ())
     conflicts = {*guilty, *(repeats[i - 1][:2] for i in found["repeat_conflicts"] or ())}

@@ -1,4 +1,4 @@
-"""A call's row: from Row to the JSON that flush_3 takes, and back from what claim_1 returns."""
+"""A call's row: from Row to the JSON that flush_2 takes, and back from what claim_1 returns."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class Claimed(NamedTuple):
 
 
 def write_row(call_no: int, row: Row) -> dict[str, Any]:
-    """Return *row* as an element of flush_3's rows."""
+    """Return *row* as an element of flush_2's rows."""
     facts = row.facts
     return {
         "call_no": call_no,
@@ -46,7 +46,7 @@ def write_row(call_no: int, row: Row) -> dict[str, Any]:
 
 
 def write_event(call_no: int, call_id: str, event: Event) -> dict[str, Any]:
-    """Return *event* as an element of flush_3's events."""
+    """Return *event* as an element of flush_2's events."""
     return {
         "call_no": call_no,
         "call_id": call_id,
