@@ -148,8 +148,8 @@ class Feed:
                 return "unknown-log"
             return "expired" if await events.is_far(connection, since.position, FAR) else None
 
-    async def read(self, after: Position, until: Position) -> AsyncIterator[FeedEvent]:
-        """Tell again what was published behind *after* up to and with *until*, from memory if it is there.
+    async def read(self, after: Position) -> AsyncIterator[FeedEvent]:
+        """Tell again what stands behind *after*, from memory if it is there; it may be ahead of the cursor.
 
         Raises:
             StorageUnavailable: the database does not answer.
@@ -158,14 +158,12 @@ class Feed:
             async with reading(self._pool) as connection:
                 page = await events.read_page(connection, after)
             for event in page:
-                if event.position > until:
-                    return
                 yield FeedEvent(self._log_id, event)
             if len(page) < events.PAGE:
                 return
             after = page[-1].position
         recent = takewhile(lambda kept: kept.position > after, reversed(self._recent))
-        for kept in reversed([kept for kept in recent if kept.position <= until]):
+        for kept in reversed([*recent]):
             yield kept
 
     async def find_holder(self) -> dict[str, Any] | None:

@@ -63,6 +63,17 @@ async def test_a_conflict_that_nobody_knew_is_told_of_its_packet_only(dsn: str, 
     )
 
 
+async def test_every_packet_of_a_run_counts_towards_the_next_checkpoint(
+    dsn: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callactors.call_actor.CHECKPOINT_PACKETS", 100)
+    async with running(dsn) as system:
+        await system.accept_many("c", [packet(n) for n in range(1, 65)])
+        assert await sql.fetchval("select packets from calls") == 0
+        await system.accept_many("c", [packet(n) for n in range(65, 129)])
+        assert await sql.fetchval("select packets from calls") == 128
+
+
 async def test_no_packets_are_refused(dsn: str) -> None:
     async with running(dsn) as system:
         with pytest.raises(ValueError, match="no packets"):

@@ -96,6 +96,9 @@ def test_a_run_is_taken_as_one_from_the_second_packet_on() -> None:
     assert decided is not None
     assert decided[1] == Accepted("", 4, False, False, None, 4, (), 3)
     assert call.accept_run([packet(5)]) is None
+    assert call.accept_run([packet(5), packet(6, "b")]) is None
+    accept(call, 4, "b")
+    assert call.accept_run([packet(5, "b"), packet(6)]) is None
     assert Call("a").accept_run([packet(1), packet(2)]) is None
 
 

@@ -25,7 +25,7 @@ async def collect(subscription: Subscription[FeedItem], wanted: int) -> list[dic
 async def reread(source: Feed, since: str) -> list[tuple[str, int]]:
     cursor = Cursor.parse(since)
     assert cursor is not None
-    read = source.read(cursor.position, source.cursor.position)
+    read = source.read(cursor.position)
     told = [json.loads(event.text) async for event in read]
     return [(event["call_id"], event["version"]) for event in told]
 

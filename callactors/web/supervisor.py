@@ -162,12 +162,12 @@ class _Watching:
     async def _catch_up(self) -> None:
         """Tell what stands between the client and now, as fast as it reads."""
         while self._last < (until := self._feed.cursor.position):
-            async for event in self._feed.read(self._last, until):
+            async for event in self._feed.read(self._last):
                 self._last = event.position
                 if self._watch.wants(event):
                     self._write(event.frame)
                     await self._wait_until_read()
-            self._last = until
+            self._last = max(self._last, until)
 
     async def _follow(self) -> bool:
         """Tell what is published from now on, and return whether to catch up and go on when it ends."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.acceptance.client import Client
+from tests.acceptance.conftest import connect
+from tests.acceptance.fixtures import Serve
 from tests.acceptance.server import QUICK, Server
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 from tests.browser.visit import Visit
 
-Serve = Callable[..., Awaitable[Server]]
+__all__ = ["connect"]
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -63,16 +64,3 @@ async def serve(browser: "Browser", dsn: str, tmp_path: Path) -> AsyncIterator[S
             return await stack.enter_async_context(Server(place, dsn=dsn, settings={**QUICK, **settings}))
 
         yield start
-
-
-@pytest.fixture
-async def connect() -> AsyncIterator[Callable[[Server], Client]]:
-    """Return a client of a server."""
-    async with AsyncExitStack() as stack:
-
-        def open_client(server: Server) -> Client:
-            client = Client(server)
-            stack.push_async_callback(client.close)
-            return client
-
-        yield open_client

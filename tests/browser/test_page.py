@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.acceptance.client import Client
+from tests.acceptance.fixtures import Serve
 from tests.acceptance.history import Sql
 from tests.acceptance.server import Server
 from tests.acceptance.waiting import eventually
-from tests.browser.conftest import Serve
 from tests.browser.visit import Visit
 
 playwright = pytest.importorskip(
