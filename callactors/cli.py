@@ -6,6 +6,7 @@ import gc
 import ipaddress
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from aiohttp import web
 from callactors.app import make_app
 from callactors.errors import StartupError, UvloopNotFound, WrongSettings
 from callactors.settings import Settings, read_settings
+from callactors.turns import ShortTurns
 
 log = logging.getLogger("callactors")
 
@@ -45,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     logging.getLogger("transitions").setLevel(logging.WARNING)
     try:
-        settings = read_settings(options)
-        with asyncio.Runner(loop_factory=_uvloop() if settings.uvloop else None) as runner:
-            return runner.run(_serve(settings))
+        return _serve(read_settings(options))
     except WrongSettings as error:
         return _refuse(str(error), 2)
     except StartupError as error:
@@ -81,12 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop  # noqa: PLC0415  only who asks for it needs it
-    except ImportError:
-        raise UvloopNotFound from None
-    return uvloop.new_event_loop
+def _choose_loop(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if settings.uvloop:
+        try:
+            import uvloop  # noqa: PLC0415  only who asks for it needs it
+        except ImportError:
+            raise UvloopNotFound from None
+        return uvloop.new_event_loop
+    if not hasattr(select, "epoll"):  # not on Linux
+        return None
+    return lambda: asyncio.SelectorEventLoop(ShortTurns(settings.port))
 
 
 def _refuse(sentence: str, code: int) -> int:
@@ -94,7 +98,7 @@ def _refuse(sentence: str, code: int) -> int:
     return code
 
 
-async def _serve(settings: Settings) -> int:
+def _serve(settings: Settings) -> int:
     if not settings.insecure and not _is_loopback(settings.host):
         text = (
             f"{settings.host} can be reached from elsewhere and there are no keys: add --insecure to allow it"
@@ -108,7 +112,8 @@ async def _serve(settings: Settings) -> int:
         return _refuse(text, 1)
     with listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        return await _run(settings, listener)
+        with asyncio.Runner(loop_factory=_choose_loop(settings)) as runner:
+            return runner.run(_run(settings, listener))
 
 
 async def _run(settings: Settings, listener: socket.socket) -> int:
@@ -149,10 +154,10 @@ async def _start(runner: web.AppRunner, stopping: asyncio.Event) -> bool:
 
 
 def _spare_the_collector() -> None:
-    """Look at what lives for long rarely: packets make no cycles, and a full search halts all calls."""
+    """Look at what lives for long rarely, and at little at once: packets make no cycles, and all halts."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(10_000, 2, 500)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -10,8 +10,9 @@ from aiohttp.typedefs import Handler, Middleware
 from pydantic_core import to_json
 from pytest_aiohttp.plugin import AiohttpClient
 
-from callactors.web.replies import accepted_response
+from callactors.web.replies import accepted_response, quick_response
 
+PROBLEM = "application/problem+json"
 TOLD = {"status": "accepted", "call_id": "ü", "missing_sequences": ((2, 3),)}
 
 
@@ -23,9 +24,20 @@ async def ordinary(_: web.Request) -> web.StreamResponse:
     return web.Response(body=to_json(TOLD), status=202, content_type="application/json")
 
 
+async def ours_refused(request: web.Request) -> web.StreamResponse:
+    return quick_response(request, 503, TOLD, PROBLEM, retry_after=7)
+
+
+async def ordinary_refused(_: web.Request) -> web.StreamResponse:
+    response = web.Response(body=to_json(TOLD), status=503, content_type=PROBLEM)
+    response.headers["Retry-After"] = "7"
+    return response
+
+
 def make_app(**options: list[Middleware]) -> web.Application:
     app = web.Application(**options)  # type: ignore[arg-type]
     app.add_routes([web.post("/ours", ours), web.post("/ordinary", ordinary)])
+    app.add_routes([web.post("/ours-refused", ours_refused), web.post("/ordinary-refused", ordinary_refused)])
     return app
 
 
@@ -46,6 +58,9 @@ async def ask(port: int | None, request: str) -> bytes:
 
 
 @pytest.mark.parametrize(
+    ("suffix", "status"), [("", "202 Accepted"), ("-refused", "503 Service Unavailable")]
+)
+@pytest.mark.parametrize(
     ("version", "headers", "answers"),
     [
         ("1.1", "", 2),
@@ -55,17 +70,18 @@ async def ask(port: int | None, request: str) -> bytes:
     ],
 )
 async def test_the_reply_is_what_aiohttp_would_have_sent(
-    aiohttp_client: AiohttpClient, version: str, headers: str, answers: int
+    aiohttp_client: AiohttpClient, version: str, headers: str, answers: int, suffix: str, status: str
 ) -> None:
     client = await aiohttp_client(make_app())
     told = [
         await ask(
-            client.port, f"POST /{path} HTTP/{version}\r\nHost: x\r\n{headers}Content-Length: 0\r\n\r\n"
+            client.port,
+            f"POST /{path}{suffix} HTTP/{version}\r\nHost: x\r\n{headers}Content-Length: 0\r\n\r\n",
         )
         for path in ("ours", "ordinary")
     ]
     assert told[0] == told[1]
-    assert told[0].count(b" 202 Accepted\r\n") == told[0].count(b"Date: then") == answers
+    assert told[0].count(f" {status}\r\n".encode()) == told[0].count(b"Date: then") == answers
 
 
 @web.middleware

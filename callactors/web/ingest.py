@@ -25,8 +25,10 @@ async def stream(request: web.Request) -> web.StreamResponse:
     call_id = check_call_id(request.match_info["call_id"])
     if request.headers.get("Content-Type") not in _JSON and request.content_type == _NDJSON:
         return await _stream_lines(request, call_id)
+    system = get_system(request)
+    system.admit()  # an overloaded server does nothing with what it refuses
     packet = read_packet(await _read_json(request))
-    accepted = await get_system(request).accept(call_id, packet)
+    accepted = await system.accept(call_id, packet)
     return accepted_response(request, _present_accepted(call_id, accepted))
 
 

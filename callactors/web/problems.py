@@ -33,6 +33,9 @@ from callactors.errors import (
     UnsupportedMediaType,
     UpgradeRequired,
 )
+from callactors.web.replies import quick_response
+
+_PROBLEM: Final = "application/problem+json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -105,11 +108,13 @@ async def no_route(request: web.Request) -> web.StreamResponse:
     return _of_http(request, error)
 
 
-def problem_of(request: web.Request, error: CallactorsError, **extra: Any) -> web.Response:
+def problem_of(request: web.Request, error: CallactorsError, **extra: Any) -> web.StreamResponse:
     """Return the answer to *error*, one of PROBLEMS, with *extra* members."""
-    response = _respond(request, {**describe(error), **extra})
-    if isinstance(error, Unavailable):
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+    told = {**describe(error), **extra}
+    if isinstance(error, Unavailable):  # an overload is made of these
+        told["instance"] = _instance(request)
+        return quick_response(request, told["status"], told, _PROBLEM, math.ceil(error.retry_after))
+    response = _respond(request, told)
     if isinstance(error, UpgradeRequired):
         response.headers["Upgrade"] = "websocket"
         response.headers["Connection"] = "Upgrade"
@@ -144,5 +149,9 @@ def _describe(problem: Problem, detail: str) -> dict[str, Any]:
 
 
 def _respond(request: web.Request, told: dict[str, Any]) -> web.Response:
-    content = json.dumps({**told, "instance": request.path[:200]}).encode()
-    return web.Response(body=content, status=told["status"], content_type="application/problem+json")
+    content = json.dumps({**told, "instance": _instance(request)}).encode()
+    return web.Response(body=content, status=told["status"], content_type=_PROBLEM)
+
+
+def _instance(request: web.Request) -> str:
+    return request.path[:200]

@@ -1,7 +1,8 @@
-"""The answer to a packet, made as cheaply as it can be: on a busy server nothing is made more often."""
+"""Answers made as cheaply as they can be: on a busy server nothing is made more often."""
 
 from collections.abc import Mapping
 from email.utils import formatdate
+from http import HTTPStatus
 from time import time
 from typing import Any, Final
 
@@ -9,18 +10,28 @@ from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE, HttpVersion11
 from pydantic_core import to_json
 
-_HEAD: Final = (
-    "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: %%d\r\n"
-    f"Date: %s\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
-)
+_HEAD: Final = "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sContent-Length: %d\r\n%s"
+
+
+def quick_response(
+    request: web.Request, status: int, told: Mapping[str, Any], content_type: str, retry_after: int = 0
+) -> web.StreamResponse:
+    """Return an answer with *told* as JSON; an ordinary response where an app could look at it or change it.
+
+    *retry_after* is in seconds, 0 is not told.
+    """
+    body = to_json(told)
+    if request.version == HttpVersion11 and request.keep_alive and not _is_watched(request):
+        return _Reply(status, content_type, retry_after, body)
+    response = web.Response(body=body, status=status, content_type=content_type)
+    if retry_after:
+        response.headers["Retry-After"] = str(retry_after)
+    return response
 
 
 def accepted_response(request: web.Request, told: Mapping[str, Any]) -> web.StreamResponse:
-    """Return a 202 with *told* as JSON; an ordinary response where an app could look at it or change it."""
-    body = to_json(told)
-    if request.version == HttpVersion11 and request.keep_alive and not _is_watched(request):
-        return _Reply(body)
-    return web.Response(body=body, status=202, content_type="application/json")
+    """Return a 202 with *told* as JSON."""
+    return quick_response(request, HTTPStatus.ACCEPTED, told, "application/json")
 
 
 def _is_watched(request: web.Request) -> bool:
@@ -32,15 +43,18 @@ class _Reply(web.StreamResponse):
 
     keep_alive = True
     body_length = 0
-    _head = b""
-    _head_at = 0
+    _tail = ""
+    _tail_at = 0
 
-    def __init__(self, body: bytes) -> None:
-        super().__init__(status=202)
+    def __init__(self, status: int, content_type: str, retry_after: int, body: bytes) -> None:
+        super().__init__(status=status)
+        self._type = content_type
+        self._retry_after = f"Retry-After: {retry_after}\r\n" if retry_after else ""
         self._text = body
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        whole = self._make_head() % len(self._text) + self._text
+        told = (self.status, self.reason, self._type, self._retry_after, len(self._text), self._make_tail())
+        whole = (_HEAD % told).encode() + self._text
         self.body_length = len(whole)  # for the access log, which counts the head too
         await request.writer.write(whole)
 
@@ -48,8 +62,9 @@ class _Reply(web.StreamResponse):
         """Do nothing: all is written."""
 
     @classmethod
-    def _make_head(cls) -> bytes:
+    def _make_tail(cls) -> str:
         now = int(time())
-        if cls._head_at != now:
-            cls._head_at, cls._head = now, (_HEAD % formatdate(now, usegmt=True)).encode()
-        return cls._head
+        if cls._tail_at != now:
+            tail = f"Date: {formatdate(now, usegmt=True)}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+            cls._tail_at, cls._tail = now, tail
+        return cls._tail

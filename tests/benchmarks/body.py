@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 
-from callactors.store.embedded import EmbeddedPostgres
+from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.machine import one_core_set_apart, peak_memory, reset_peak_memory, versions
 from tests.benchmarks.processes import Server, callactors, serving
 from tests.benchmarks.report import Options, Report
@@ -51,7 +51,7 @@ async def body(options: Options) -> Report:
     """Send one body to one call, and read the server's peak from /proc."""
     with one_core_set_apart() as core:
         async with (
-            EmbeddedPostgres(data_dir=None) as postgres,
+            worn_postgres() as postgres,
             serving(callactors(), core, {"DATABASE_URL": postgres.dsn}) as server,
         ):
             seen = await _measure(server, postgres.dsn, _LONG if options.is_long else _SHORT)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from callactors.store.embedded import EmbeddedPostgres
+from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.load import DATA, Plan, Result
 from tests.benchmarks.loud import Heard, Kind, LoudPlan
 from tests.benchmarks.machine import one_core_set_apart, sync_time, versions
@@ -94,6 +94,7 @@ class _Scene:
             rate=self.rate,
             connections=_CALLS,
             calls=_CALLS,
+            goes_first=True,
         )
         return await run_load(plan)
 
@@ -105,7 +106,7 @@ async def fairness(options: Options) -> Report:
     with one_core_set_apart() as core:
         sync = sync_time()
         async with (
-            EmbeddedPostgres(data_dir=None) as postgres,
+            worn_postgres() as postgres,
             serving(callactors(profile=options.profile), core, {"DATABASE_URL": postgres.dsn}) as server,
         ):
             scene = _Scene(server, seconds)

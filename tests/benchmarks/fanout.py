@@ -12,8 +12,8 @@ from typing import Any, Final
 import asyncpg
 
 from callactors.store.connection import Pool
-from callactors.store.embedded import EmbeddedPostgres
 from tests.benchmarks.crowd import Crowd, allow_files, watching
+from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.machine import Reading, one_core_set_apart, versions
 from tests.benchmarks.processes import Server, callactors, serving
 from tests.benchmarks.report import Options, Report
@@ -187,7 +187,7 @@ async def fanout(options: Options) -> Report:
 async def _measure(options: Options, core: int, supervisors: int) -> tuple[_Arm, _Arm, _Ages]:
     command = callactors(profile=options.profile)
     async with (
-        EmbeddedPostgres(data_dir=None) as postgres,
+        worn_postgres() as postgres,
         asyncpg.create_pool(postgres.dsn, min_size=1, max_size=1) as pool,
         _arm("callactors", command, core, {"DATABASE_URL": postgres.dsn}, supervisors) as ours,
         _arm("bare", _BARE, core, {}, supervisors) as bare,

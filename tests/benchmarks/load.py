@@ -7,12 +7,14 @@ import gc
 import itertools
 import json
 import math
+import os
 import select
 import socket
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from tests.benchmarks.machine import Reading
@@ -34,7 +36,8 @@ class Plan:
     without one each connection sends as soon as it has its answer. Each connection has calls of its own,
     whose packets come in order; or every packet is the first of a new call; or, with a number of *streams*,
     all connections send to these streams of one call. A packet that is refused is sent again when the
-    connection's next one is due.
+    connection's next one is due. Where the kernel lets it, a load that *goes_first* has its core whenever it
+    wants it, so that what others do there is not measured as the server's.
     """
 
     port: int
@@ -47,6 +50,7 @@ class Plan:
     are_calls_new: bool = False
     streams: int = 0
     warm_up: float = WARM_UP
+    goes_first: bool = False
 
     def __post_init__(self) -> None:
         if not self.are_calls_new and self.calls < self.connections:
@@ -250,4 +254,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 
 if __name__ == "__main__":
     gc.disable()  # nothing here makes cycles, and a pause would be counted as the server's
-    print(json.dumps(asdict(measure(Plan(**json.loads(sys.argv[1]))))))
+    the_plan = Plan(**json.loads(sys.argv[1]))
+    if the_plan.goes_first:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    print(json.dumps(asdict(measure(the_plan))))

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
-from callactors.store.embedded import EmbeddedPostgres
 from callactors.store.journal import JournalLimits
+from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.load import Plan, Result
 from tests.benchmarks.machine import one_core_set_apart, peak_memory, reset_peak_memory, versions
 from tests.benchmarks.processes import Server, callactors, run_load, serving
@@ -70,7 +70,7 @@ async def overload(options: Options) -> Report:
     """Give the server three times the connections of its peak; then a database with a third of its speed."""
     _allow_many_files()
     with one_core_set_apart() as core:
-        async with EmbeddedPostgres(data_dir=None) as postgres:
+        async with worn_postgres() as postgres:
             wire = SlowWire(postgres.dsn)
             async with wire.listening(), serving(callactors(), core, {"DATABASE_URL": wire.dsn}) as server:
                 bench = _Bench(server, wire, options.seconds)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import asyncpg
 
 from callactors.store.connection import Connection
-from callactors.store.embedded import EmbeddedPostgres
+from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.machine import one_core_set_apart, versions
 from tests.benchmarks.processes import callactors, serving
 from tests.benchmarks.report import Options, Report
@@ -82,7 +82,7 @@ async def recovery(options: Options) -> Report:
     """Let calls wait, half in grace and half between attempts, and fall due while the server is dead."""
     calls, wait = (10_000, 20.0) if options.is_long else (1_000, 5.0)
     with one_core_set_apart() as core:
-        async with EmbeddedPostgres(data_dir=None) as postgres:
+        async with worn_postgres() as postgres:
             connection = await asyncpg.connect(postgres.dsn)
             try:
                 waiting = await _crash(connection, postgres.dsn, core, calls, wait)

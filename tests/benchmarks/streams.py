@@ -10,8 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from callactors.store.embedded import EmbeddedPostgres
-from tests.benchmarks.databases import add_database
+from tests.benchmarks.databases import add_database, worn_postgres
 from tests.benchmarks.load import DATA
 from tests.benchmarks.machine import Reading, one_core_set_apart, sync_time, versions
 from tests.benchmarks.processes import Server, callactors, run_client, serving
@@ -93,7 +92,7 @@ async def _measure(name: str, kind: Kind, options: Options, *, wanted: float) ->
     with one_core_set_apart() as core:
         sync = sync_time()
         async with (
-            EmbeddedPostgres(data_dir=None) as postgres,
+            worn_postgres() as postgres,
             _arms(kind, options, postgres.dsn, core) as arms,
         ):
             for number in range(-1, options.rounds):
