@@ -2,9 +2,11 @@
 
 import asyncio
 from asyncio import Protocol, Server, Task, Transport
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from functools import partial
 from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,6 +28,8 @@ class Proxy:
     def __init__(self, target: str) -> None:
         self.target = target
         self.wire = Wire.PASS
+        self.delay: Callable[[], float] | None = None
+        """Returns the seconds by which the next bytes come later, behind those before them."""
         self.dropped = asyncio.Event()
         """Set when something was dropped since it was last cleared."""
         self.port = 0
@@ -70,6 +74,7 @@ class _End(Protocol):
         self._proxy = proxy
         self._dropped_by = dropped_by
         self._transport: Transport | None = None
+        self._late: deque[tuple[float, Callable[[], None]]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("Transport", transport)
@@ -88,15 +93,34 @@ class _End(Protocol):
 
     def say(self, data: bytes) -> None:
         if self._transport is not None:
-            self._transport.write(data)
+            self._do(partial(self._transport.write, data))
 
     def close(self) -> None:
         if self._transport is not None:
-            self._transport.close()
+            self._do(self._transport.close)
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Call *act* now, or late and behind what is late already."""
+        delay = self._proxy.delay
+        if delay is None and not self._late:
+            act()
+            return
+        loop = asyncio.get_running_loop()
+        due = max(loop.time() + (delay() if delay else 0.0), self._late[-1][0] if self._late else 0.0)
+        self._late.append((due, act))
+        if len(self._late) == 1:
+            loop.call_at(due, self._catch_up)
+
+    def _catch_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._late and self._late[0][0] <= loop.time():
+            self._late.popleft()[1]()
+        if self._late:
+            loop.call_at(self._late[0][0], self._catch_up)
 
 
 class _Client(_End):

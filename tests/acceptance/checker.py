@@ -121,11 +121,11 @@ def find_miscounted(stored: Stored, told_packets: Mapping[str, int]) -> list[str
 def _has_ended(call: StoredCall, log: Sequence[StoredEvent], history: History) -> bool:
     if call.state == "IN_PROGRESS" and call.call_id not in history.completed:
         return True
-    ends = [_count_ends(generation) for generation in _generations(log)]
+    ends = [_count_ends(generation) for generation in generations(log)]
     return call.state in FINAL and set(ends) == {1} and len(ends) == call.generation
 
 
-def _generations(log: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
+def generations(log: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
     """Split *log* before each retry by a person."""
     part: list[StoredEvent] = []
     for event in log:
@@ -153,7 +153,7 @@ def _are_steps(log: Sequence[StoredEvent]) -> bool:
 
 def _are_attempts(log: Sequence[StoredEvent]) -> bool:
     """Attempts count from 1 in each generation, one at a time; one given back does not count."""
-    return all(_are_attempts_of_one(generation) for generation in _generations(log))
+    return all(_are_attempts_of_one(generation) for generation in generations(log))
 
 
 def _are_attempts_of_one(log: Sequence[StoredEvent]) -> bool:

@@ -66,6 +66,8 @@ class Watcher:
         self.runs: list[_Run] = []
         self.counts: Counter[str] = Counter()
         self.position = START
+        self.nap = 4.0
+        """For how many seconds at most a slow one does not read, now and then."""
         self._server = server
         self._session = session
         self._habit = habit
@@ -98,7 +100,7 @@ class Watcher:
                     ws._response.close()
                     return
                 if self._habit == "slow" and self._rng.random() < 0.02:
-                    await asyncio.sleep(self._rng.uniform(0, 4))
+                    await asyncio.sleep(self._rng.uniform(0, self.nap))
 
     def _take(self, frame: Mapping[str, Any]) -> None:
         match frame["type"]:

@@ -46,7 +46,7 @@ class Server:
     """One process at a time. Its log is kept over restarts in *directory*, and is checked at the end.
 
     Without *dsn* it has a PostgreSQL of its own. The port is chosen by the first start and then kept, so that
-    clients find it again.
+    clients find it again. *module* is what python runs, *extra* are variables of its environment.
     """
 
     def __init__(
@@ -56,12 +56,16 @@ class Server:
         dsn: str | None = None,
         settings: Settings = QUICK,
         port: int = 0,
+        module: str = "callactors",
+        extra: Mapping[str, str] | None = None,
     ) -> None:
+        self.extra = dict(extra or {})
         self.log_file = directory / "server.log"
         self.url = ""
         self._directory = directory
         self._arguments = arguments
         self._dsn = dsn
+        self._module = module
         self._settings = dict(settings)
         self._port = port
         self._printed = b""
@@ -122,7 +126,7 @@ class Server:
     async def spawn(self) -> None:
         """Start a process, and do not wait for it."""
         assert not self.is_running
-        command = [sys.executable, "-m", "callactors", "serve", "--port", str(self._port), *self._arguments]
+        command = [sys.executable, "-m", self._module, "serve", "--port", str(self._port), *self._arguments]
         with self.log_file.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command,
@@ -130,7 +134,7 @@ class Server:
                 stdout=PIPE,
                 stderr=log,
                 cwd=self._directory,
-                env=environment(self._directory, self._dsn, self._settings),
+                env={**environment(self._directory, self._dsn, self._settings), **self.extra},
             )
 
     async def kill(self) -> None:
@@ -161,13 +165,9 @@ class Server:
         await self.start(settings)
 
     def check_log(self) -> None:
-        """Fail if the log has a traceback or another sign of a bug.
-
-        What aiohttp says of bytes that are no HTTP is its own.
-        """
-        for record in _RECORD.split(self.log):
-            if _FAULT.search(record) and not _NOT_HTTP.search(record):
-                raise AssertionError(f"the server's log shows a fault:\n{record[:4_000]}")
+        """Fail if the log has a traceback or another sign of a bug."""
+        for record in find_faults(self.log):
+            raise AssertionError(f"the server's log shows a fault:\n{record[:4_000]}")
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -193,6 +193,15 @@ class Server:
             self.signal(signal.SIGKILL)
             await self.wait()
             raise
+
+
+def find_faults(log: str) -> list[str]:
+    """Return the records of *log* with a traceback or another sign of a bug.
+
+    What aiohttp says of bytes that are no HTTP is its own.
+    """
+    records = _RECORD.split(log)
+    return [record for record in records if _FAULT.search(record) and not _NOT_HTTP.search(record)]
 
 
 async def run(

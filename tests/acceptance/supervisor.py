@@ -88,6 +88,11 @@ class Supervisor:
             pass
         return self.close_code
 
+    def abort(self) -> None:
+        """Be gone without a word."""
+        assert self._socket is not None, "connect first"
+        self._socket._response.close()
+
     async def close(self) -> None:
         if self._socket is not None:
             await self._socket.close()

@@ -1,0 +1,397 @@
+"""One round: a database, servers, a provider, senders and supervisors, and what was seen of them."""
+
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import uuid
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple, TypeVar
+
+import aiohttp
+import asyncpg
+
+from callactors.store.embedded import EmbeddedPostgres
+from callactors.store.events import Position
+from tests.acceptance.client import Client
+from tests.acceptance.floor import Watcher, judge
+from tests.acceptance.history import Sql, read_stored
+from tests.acceptance.server import Server, Settings
+from tests.acceptance.supervisor import Supervisor
+from tests.acceptance.waiting import eventually
+from tests.faults.evidence import Claim, Evidence, Expected, FaultHistory, Resources, Stop
+from tests.faults.provider import Provider
+from tests.faults.workload import Workload
+from tests.proxy import Proxy, proxy_to
+
+T = TypeVar("T")
+
+ROOT: Final = Path(__file__).parents[2]
+HABITS: Final = ("steady",) * 6 + ("slow",) * 2 + ("killed",) * 2
+SETTINGS: Final[Settings] = {
+    "grace": 0.3,
+    "attempt_timeout": 1.0,
+    "retry_initial": 0.1,
+    "idle_timeout": 1.0,
+}
+_LAST: Final = "the-last"
+_LIVE: Final = (
+    "select call_id, epoch, version from calls where state in ('IN_PROGRESS', 'COMPLETED', 'PROCESSING_AI')"
+)
+_UNENDED: Final = (
+    "select count(*) from calls where state not in ('ARCHIVED', 'FAILED') and call_id <> 'the-last'"
+)
+_LOG: Final = (
+    "select xid::text::int8, event_id from call_events where kind = 'transition'"
+    " order by call_events.xid, event_id"
+)
+_CALLS: Final = "select call_id, state from calls order by call_no"
+_CONNECTIONS: Final = (
+    "select count(*) from pg_stat_activity"
+    " where (datname, application_name) = (current_database(), 'callactors')"
+)
+_SAMPLE_INTERVAL: Final = 0.25
+_NAP: Final = 0.3
+_AGAIN: Final = (0.1, 0.5)  # seconds between a first ack and the next fault
+_TO_END: Final = 60.0
+
+
+class Length(NamedTuple):
+    """How long a round breaks things, and what comes before and after it; in seconds."""
+
+    before: float
+    faults: float
+    after: float
+
+
+SHORT: Final = Length(0.5, 2.0, 1.0)
+LONG: Final = Length(2.0, 30.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nemesis:
+    """What breaks things in a round, told by the docstring of *strike*, and what the round needs for that.
+
+    *strike* breaks and heals something once. *known* matches records of the server's log that look like bugs
+    but are what the nemesis asks for.
+    """
+
+    name: str
+    strike: Callable[["Scene"], Awaitable[None]]
+    expected: Expected = field(default_factory=Expected)
+    servers: int = 1
+    is_wired: bool = False
+    settings: Settings = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+    known: str | None = None
+    postgres: Callable[[Path], AbstractAsyncContextManager[EmbeddedPostgres]] | None = None
+    """Makes a PostgreSQL of the round's own, in a directory of its own."""
+    lacks: Callable[[], str | None] = lambda: None
+    """Tells what this machine lacks for it."""
+
+    @property
+    def line(self) -> str:
+        return (self.strike.__doc__ or "").splitlines()[0]
+
+
+class Scene:
+    """What a nemesis can lay hands on."""
+
+    def __init__(
+        self, nemesis: Nemesis, postgres: EmbeddedPostgres, place: Path, seed: str, length: Length
+    ) -> None:
+        self.nemesis = nemesis
+        self.postgres = postgres
+        self.rng = random.Random(seed)
+        self.history = FaultHistory()
+        self.faults = 0
+        self.servers: list[Server] = []
+        self._place = place
+        self._seed = seed
+        self._length = length
+        self._faults_at: float | None = None
+        self.heals: list[float] = []
+        self._claims: list[Claim] = []
+        self._peak_memory = 0
+        self._stops: list[Stop] = []
+        self._bag: list[Any] = []
+
+    @property
+    def disk(self) -> Path:
+        """Where a PostgreSQL of the round's own has its small disk."""
+        return self._place / "disk"
+
+    @property
+    def server(self) -> Server:
+        return self.servers[0]
+
+    async def run(self) -> Evidence:
+        """Play the round."""
+        async with AsyncExitStack() as stack:
+            self.dsn = await stack.enter_async_context(database(self.postgres.dsn))
+            self.proxy: Proxy = await stack.enter_async_context(proxy_to(self.dsn))
+            self.provider: Provider = await stack.enter_async_context(Provider(seed=self._seed))
+            await self._start_servers(stack)
+            before = await self._read_resources()
+            supervisors = await self._play(stack)
+            await eventually(self._are_forgotten, within=_TO_END)
+            after = await self._read_resources()
+            for server in self.servers:
+                await self.stop(server)
+            return await self._collect(supervisors, before, after)
+
+    @asynccontextmanager
+    async def fault(self) -> AsyncIterator[None]:
+        """Break something inside: at the end it is healed."""
+        self.faults += 1
+        self._faults_at = self._faults_at or now()
+        yield
+        self.heals.append(now())
+
+    def choose(self, options: Sequence[T]) -> T:
+        """Return one of *options*, by chance but each in its turn. For one set of options in a round."""
+        if not self._bag:
+            self._bag = self.rng.sample(options, len(options))
+        chosen: T = self._bag.pop()
+        return chosen
+
+    async def until_acked(self, count: int) -> None:
+        """Return when so many packets more are acknowledged."""
+        wanted = len(self.history.acks) + count
+
+        async def are_acked() -> bool:
+            return len(self.history.acks) >= wanted
+
+        await eventually(are_acked, within=_TO_END)
+
+    async def stop(self, server: Server) -> None:
+        """Ask *server* to stop, and write down how it does, with a supervisor connected."""
+        async with Client(server) as client:
+            supervisor = await Supervisor(client).connect()
+            begin = now()
+            reading = asyncio.create_task(supervisor.read_to_close())
+            code = await server.terminate()
+            self._stops.append(Stop(code, now() - begin, [await reading]))
+
+    @asynccontextmanager
+    async def sql(self) -> AsyncIterator[Sql]:
+        """A connection of one's own to the round's database, that no wire is in the way of."""
+        connection = await asyncpg.connect(self.dsn, timeout=5)
+        try:
+            yield connection
+        finally:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                await connection.close(timeout=2)
+
+    @asynccontextmanager
+    async def admin(self) -> AsyncIterator[Sql]:
+        """A connection to another database of the same server."""
+        connection = await asyncpg.connect(self.postgres.dsn)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def until_database(self) -> None:
+        """Return when the database takes connections."""
+
+        async def takes() -> bool:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                connection = await asyncpg.connect(self.dsn, timeout=1)
+                await connection.close(timeout=1)
+                return True
+            return False
+
+        await eventually(takes, within=_TO_END)
+
+    async def _start_servers(self, stack: AsyncExitStack) -> None:
+        dsn = self.proxy.dsn if self.nemesis.is_wired else self.dsn
+        for number in range(self.nemesis.servers):
+            place = self._place / f"server-{number}"
+            place.mkdir()
+            extra = {
+                "PYTHONPATH": str(ROOT),
+                "FAULTS_PROVIDER": self.provider.url,
+                "FAULTS_REPORT": str(place / "report"),
+                **self.nemesis.extra,
+            }
+            settings = {**SETTINGS, "node": f"node-{number}", **self.nemesis.settings}
+            server = Server(place, dsn=dsn, settings=settings, module="tests.faults.served", extra=extra)
+            stack.push_async_callback(end, server)
+            await server.start()
+            self.servers.append(server)
+
+    async def _play(self, stack: AsyncExitStack) -> Counter[str]:
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            watchers = [
+                Watcher(self.servers[n % len(self.servers)], session, habit, f"{self._seed}/{n}")
+                for n, habit in enumerate(HABITS)
+            ]
+            for watcher in watchers:
+                watcher.nap = _NAP
+            watching = [asyncio.create_task(watcher.watch()) for watcher in watchers]
+            sampling = asyncio.create_task(self._sample())
+            try:
+                await self._send()
+                await eventually(self._have_ended, within=_TO_END)
+                await self._tell_the_last(watchers)
+            finally:
+                for task in (*watching, sampling):
+                    task.cancel()
+                await asyncio.gather(*watching, sampling, return_exceptions=True)
+        return await self._judge(watchers)
+
+    async def _send(self) -> None:
+        """Let the senders work while the nemesis does, and some time longer, until their calls are over."""
+        self.workload = Workload(self.servers, self.history, self._seed)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.workload.run())
+            await asyncio.sleep(self._length.before)
+            await self.until_acked(1)
+            until = now() + self._length.faults
+            while not self.faults or now() < until:
+                await self.nemesis.strike(self)
+                await self.until_acked(1)
+                await asyncio.sleep(self.rng.uniform(*_AGAIN))
+            await asyncio.sleep(self._length.after)
+            self.workload.end()
+
+    async def _tell_the_last(self, watchers: list[Watcher]) -> None:
+        """Wait until every supervisor has seen a call that is made behind all others."""
+        for watcher in watchers:
+            watcher.nap = 0.0
+        async with Client(self.server, self.history) as client:
+            await client.deliver(_LAST, 1)
+
+        async def has_everybody() -> bool:
+            return all(_LAST in watcher.view for watcher in watchers)
+
+        await eventually(has_everybody, within=_TO_END)
+
+    async def _have_ended(self) -> bool:
+        async with self.sql() as sql:
+            return not await sql.fetchval(_UNENDED)
+
+    async def _are_forgotten(self) -> bool:
+        reports = [await self._ready(server) for server in self.servers]
+        return not any(report["resident_calls"] for report in reports)
+
+    async def _ready(self, server: Server) -> Any:
+        async with Client(server) as client:
+            return (await client.request("GET", "/ready")).body
+
+    async def _sample(self) -> None:
+        """Look at the rows of live calls and at the servers' memory, again and again."""
+        seen: dict[str, Claim] = {}
+        while True:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                async with self.sql() as sql:
+                    while True:
+                        for row in await sql.fetch(_LIVE, timeout=2):
+                            claim = Claim(*row)
+                            if seen.get(claim.call_id) != claim:
+                                seen[claim.call_id] = claim
+                                self._claims.append(claim)
+                        self._peak_memory = max(self._peak_memory, *map(resident_memory, self.servers))
+                        await asyncio.sleep(_SAMPLE_INTERVAL)
+            await asyncio.sleep(_SAMPLE_INTERVAL)
+
+    async def _judge(self, watchers: list[Watcher]) -> Counter[str]:
+        async with self.sql() as sql:
+            log = [Position(*row) for row in await sql.fetch(_LOG)]
+            states: dict[str, str] = {row["call_id"]: row["state"] for row in await sql.fetch(_CALLS)}
+        found: Counter[str] = Counter()
+        for watcher in watchers:
+            found += Counter({"cursors that fall": watcher.counts["cursors that fall"]})
+            found += judge(watcher, log, states)
+        return found
+
+    async def _read_resources(self) -> Resources:
+        """Return what the first server holds on to, and its share of the connections to the database."""
+        report = self.server.log_file.with_name("report")
+        told = report.read_text() if report.exists() else ""
+        self.server.signal(signal.SIGUSR2)
+
+        async def has_told() -> bool:
+            return (
+                report.exists() and len(report.read_text()) > len(told) and report.read_text().endswith("\n")
+            )
+
+        await eventually(has_told)
+        last = json.loads(report.read_text().splitlines()[-1])
+        resident = (await self._ready(self.server))["resident_calls"]
+        async with self.sql() as sql:
+            connections = await sql.fetchval(_CONNECTIONS)
+        return Resources(last["tasks"], last["files"], connections // len(self.servers), resident)
+
+    async def _collect(self, supervisors: Counter[str], before: Resources, after: Resources) -> Evidence:
+        async with self.sql() as sql:
+            stored = await read_stored(sql)
+        assert self._faults_at is not None, f"{self.nemesis.name} has done nothing"
+        return Evidence(
+            history=self.history,
+            stored=stored,
+            claims=self._claims,
+            provider=self.provider.requests,
+            supervisors=supervisors,
+            faults_at=self._faults_at,
+            healed_at=self.heals[-1],
+            before=before,
+            after=after,
+            peak_memory=self._peak_memory,
+            server_log=_without(self.nemesis.known, "".join(server.log for server in self.servers)),
+            stops=self._stops,
+            expected=self.nemesis.expected,
+        )
+
+    def slowest_ack(self) -> float:
+        """Return the longest that packets went unacknowledged after something was healed, in seconds."""
+        acks = self.history.acks
+        found = [acks[place] - heal for heal in self.heals if (place := bisect_left(acks, heal)) < len(acks)]
+        return max(found)
+
+
+@asynccontextmanager
+async def database(dsn: str) -> AsyncIterator[str]:
+    """An empty database of its own in the server of *dsn*."""
+    name = f"round_{uuid.uuid4().hex[:12]}"
+    admin = await asyncpg.connect(dsn)
+    try:
+        await admin.execute(f"create database {name}")
+    finally:
+        await admin.close()
+    yield dsn.replace("/callactors?", f"/{name}?")
+
+
+async def end(server: Server) -> None:
+    """Kill *server* if it still runs: a round that was given up leaves nothing behind."""
+    if server.is_running:
+        server.signal(signal.SIGCONT)
+        await server.kill()
+
+
+def resident_memory(server: Server) -> int:
+    """Return the bytes of memory that the server's process has; 0 if there is none."""
+    with suppress(OSError, IndexError):
+        return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _without(known: str | None, log: str) -> str:
+    if known is None:
+        return log
+    records = re.split(r"^(?=\d{4}-\d\d-\d\d \d\d:)", log, flags=re.MULTILINE)
+    return "".join(record for record in records if not re.search(known, record))
+
+
+def now() -> float:
+    """Return the time by the clock that all of this is written down with."""
+    return asyncio.get_running_loop().time()
