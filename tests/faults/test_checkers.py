@@ -455,8 +455,8 @@ def test_expected_refusal_is_clean(alter: Alter) -> None:
     ("name", "text", "alter"),
     [
         ("C11", "tasks: 14, before 10", with_after(tasks=14)),
-        ("C11", "files: 24, before 20", with_after(files=24)),
-        ("C11", "connections: 7, before 5", with_after(connections=7)),
+        ("C11", "files: 33, before 20", with_after(files=33)),
+        ("C11", "connections: 14, before 5", with_after(connections=14)),
         ("C11", "resident calls: 1", with_after(resident=1)),
         ("C12", "peak memory: 419,430,401 bytes", lambda e: replace(e, peak_memory=e.peak_memory + 1)),
         ("C13", "2 acks in 10.0 s of faults, expected 0.21", expecting(progress=0.21)),

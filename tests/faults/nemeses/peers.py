@@ -6,6 +6,7 @@ import socket
 from asyncio import StreamWriter
 from typing import Final
 
+from callactors.call_actor import MAX_FAILURES
 from tests.acceptance.client import Client
 from tests.acceptance.supervisor import Supervisor
 from tests.faults.evidence import Expected
@@ -90,10 +91,11 @@ async def poison(scene: Scene) -> None:
     scene.history.completes_sent.add(call_id)
     async with scene.fault(), Client(scene.server, scene.history) as client:
         await client.deliver(call_id, 1)
-        reply = await client.send(call_id, 2, POISON)
-        while reply.status == 503:
+        for _ in range(MAX_FAILURES + 1):
             reply = await client.send(call_id, 2, POISON)
-        assert (reply.status, reply.slug) == (409, "call-closed"), reply
+            assert (reply.status, reply.slug) == (503, "actor-restarted"), reply
+        told = await client.call(call_id)
+        assert (told["state"], told["end_reason"]) == ("FAILED", "poison"), told
 
 
 NEMESES: Final = (

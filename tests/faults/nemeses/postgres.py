@@ -232,7 +232,7 @@ NEMESES: Final = (
     Nemesis(name="pg-refuse", strike=refuse_logins),
     Nemesis(name="pg-connections", strike=take_connections),
     Nemesis(name="pg-table-lock", strike=lock_table),
-    Nemesis(name="pg-row-lock", strike=lock_row),
+    Nemesis(name="pg-row-lock", strike=lock_row, expected=Expected(progress=500)),
     Nemesis(name="pg-migration", strike=alter_table),
     Nemesis(name="pg-transaction", strike=hold_transaction, expected=Expected(progress=50)),
     Nemesis(name="disk-data", strike=fill_disk, postgres=_small_data_disk, lacks=lacks_mount),
