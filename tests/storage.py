@@ -11,9 +11,10 @@ import asyncpg
 
 from callactors.call import Change
 from callactors.packets import Packet
+from callactors.store.claims import Claims
 from callactors.store.connection import close_pool, open_pool, reading
 from callactors.store.journal import Journal, JournalLimits, Verdict, Writer
-from callactors.store.nodes import LEASE
+from callactors.store.nodes import LEASE, Node
 from callactors.store.rows import Claimed, read_claimed
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -102,6 +103,19 @@ async def running(journal: Journal) -> AsyncIterator[None]:
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
         journal.close()
+
+
+@asynccontextmanager
+async def claims_of(dsn: str, on_events: Callable[[], None] = lambda: None) -> AsyncIterator[Claims]:
+    """Claims that run, for a node of their own."""
+    claims = Claims(dsn, Node(dsn, "node"), on_events=on_events)
+    run = asyncio.create_task(claims.run())
+    try:
+        yield claims
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+        claims.close()
 
 
 def writer_of(journal: Journal, claimed: Claimed) -> Writer:

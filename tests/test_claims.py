@@ -1,8 +1,6 @@
 """Claims: who gets a call, what is loaded with it, and how many share a round trip."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from time import monotonic
 
 import pytest
@@ -12,10 +10,8 @@ from callactors.errors import StorageRefused, StorageUnavailable
 from callactors.packets import MAX_SEQUENCE
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
-from callactors.store.claims import Claims
 from callactors.store.flush import CallChanges, flush
 from callactors.store.journal import Verdict
-from callactors.store.nodes import Node
 from callactors.store.rows import Claimed
 from tests.proxy import proxy_to
 from tests.storage import (
@@ -24,6 +20,7 @@ from tests.storage import (
     WAITING,
     Sql,
     claim,
+    claims_of,
     journal_of,
     locked,
     new,
@@ -33,19 +30,6 @@ from tests.storage import (
     verdicts,
     writer_of,
 )
-
-
-@asynccontextmanager
-async def claims_of(dsn: str, on_events: Callable[[], None] = lambda: None) -> AsyncIterator[Claims]:
-    """Claims that run, for a node of their own."""
-    claims = Claims(dsn, Node(dsn, "node"), on_events=on_events)
-    run = asyncio.create_task(claims.run())
-    try:
-        yield claims
-    finally:
-        run.cancel()
-        await asyncio.gather(run, return_exceptions=True)
-        claims.close()
 
 
 async def commit(sql: Sql, claimed: Claimed, *changes: Change, owner: str = ME) -> None:

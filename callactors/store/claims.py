@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import islice
 from time import monotonic
 from typing import Final, NamedTuple
 
 from callactors.errors import StorageRefused, StorageUnavailable
-from callactors.store.connection import Connection, Session
+from callactors.store.connection import Connection, RowsLocked, Session
+from callactors.store.locks import LOCK_TIMEOUT, RETRY_INTERVAL, find_locked
 from callactors.store.nodes import LEASE, Node
 from callactors.store.rows import Claimed, read_claimed
 
@@ -36,14 +38,16 @@ class Claims:
     def __init__(self, dsn: str, node: Node, *, on_events: Callable[[], None]) -> None:
         self._node = node
         self._on_events = on_events
-        self._session = Session(dsn, "claims")
+        self._session = Session(dsn, "claims", lock_timeout=LOCK_TIMEOUT)
         self._waiting: dict[str, _Waiting] = {}
+        self._locked: dict[str, _Waiting] = {}  # their rows are held by others
+        self._look_at = 0.0
         self._has_work = asyncio.Event()
         self._in_flight_since: float | None = None
 
     def close(self) -> None:
         """Answer who still waits with StorageUnavailable; `run` must have ended."""
-        self._fail(self._waiting, StorageUnavailable())
+        self._fail({**self._waiting, **self._locked}, StorageUnavailable())
         self._session.close()
 
     async def claim(self, call_id: str, *, creates: bool) -> Claimed | None:
@@ -78,12 +82,15 @@ class Claims:
         """Make claims until cancelled."""
         while True:
             await self._has_work.wait()
+            if self._locked and monotonic() >= self._look_at:
+                await self._look_again()
             batch = {call_id: self._waiting.pop(call_id) for call_id in [*islice(self._waiting, _BATCH)]}
-            self._in_flight_since = next(waiting.since for waiting in batch.values())
+            self._in_flight_since = next((waiting.since for waiting in batch.values()), None)
             if not self._waiting:
                 self._has_work.clear()
             try:
-                await self._claim(batch)
+                if batch:
+                    await self._claim(batch)
             except asyncio.CancelledError:
                 self._fail(batch, StorageUnavailable())
                 raise
@@ -93,22 +100,49 @@ class Claims:
             self._in_flight_since = None
             await asyncio.sleep(0)  # as the journal does: let in what has arrived meanwhile
 
-    async def _claim(self, batch: dict[str, _Waiting]) -> None:
-        ids, creates = list(batch), [waiting.creates for waiting in batch.values()]
-
-        async def work(connection: Connection) -> list[Claimed]:
-            arguments = (self._node.owner, ids, creates, self._node.may_take_stale, LEASE)
-            return [read_claimed(record) for record in await connection.fetch(_CLAIM, *arguments)]
-
-        found = {claimed.call.call_id: claimed for claimed in await self._session.run(work)}
-        if any(creates):
+    async def _claim(self, batch: Mapping[str, _Waiting]) -> None:
+        found: dict[str, Claimed] | None = None
+        while batch and found is None:
+            try:
+                found = await self._session.run(partial(self._ask, batch=batch), gives_way=True)
+            except RowsLocked:
+                batch = await self._set_aside(batch)
+        if any(waiting.creates for waiting in batch.values()):
             self._on_events()
         for call_id, waiting in batch.items():
             if not waiting.future.done():
-                waiting.future.set_result(found.get(call_id))
+                waiting.future.set_result(found.get(call_id) if found else None)
+
+    async def _ask(self, connection: Connection, *, batch: Mapping[str, _Waiting]) -> dict[str, Claimed]:
+        creates = [waiting.creates for waiting in batch.values()]
+        arguments = (self._node.owner, list(batch), creates, self._node.may_take_stale, LEASE)
+        claimed = [read_claimed(record) for record in await connection.fetch(_CLAIM, *arguments)]
+        return {one.call.call_id: one for one in claimed}
+
+    async def _set_aside(self, batch: Mapping[str, _Waiting]) -> dict[str, _Waiting]:
+        """Let those of *batch* wait whose rows somebody holds, and return the others."""
+        locked = await self._session.run(partial(find_locked, call_ids=batch))
+        for call_id in locked:
+            log.warning("call %s: another session holds its row; whoever asks for it waits", call_id)
+            self._locked[call_id] = batch[call_id]
+        self._look_later()
+        return {call_id: waiting for call_id, waiting in batch.items() if call_id not in locked}
+
+    async def _look_again(self) -> None:
+        """Let those join the others whose rows are free by now."""
+        locked = await self._session.run(partial(find_locked, call_ids=list(self._locked)))
+        now = monotonic()
+        for call_id in self._locked.keys() - locked:
+            self._waiting[call_id] = self._locked.pop(call_id)._replace(since=now)
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._locked:
+            self._look_at = monotonic() + RETRY_INTERVAL
+            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._has_work.set)
 
     @staticmethod
-    def _fail(batch: dict[str, _Waiting], error: Exception) -> None:
+    def _fail(batch: Mapping[str, _Waiting], error: Exception) -> None:
         for waiting in batch.values():
             if not waiting.future.done():
                 waiting.future.set_exception(error)

@@ -23,13 +23,14 @@ COMMAND_TIMEOUT: Final = 6.0  # above statement_timeout, so that the server give
 ACQUIRE_TIMEOUT: Final = 2.0
 _FIRST_BACKOFF, _MAX_BACKOFF = 0.05, 0.5
 
+_LOCK_TIMEOUT: Final = "2s"
 _SERVER_SETTINGS: Final = {
     "application_name": "callactors",
     "default_transaction_isolation": "read committed",  # the fence needs a snapshot for each statement
     "enable_seqscan": "off",  # every statement has its index, and plans are kept while tables grow
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
-    "lock_timeout": "2s",
+    "lock_timeout": _LOCK_TIMEOUT,
     "statement_timeout": "5s",
     "synchronous_commit": "on",
     "timezone": "UTC",
@@ -57,6 +58,10 @@ _NOT_NOW: Final = (
 _NEVER: Final = ("28", "3D", "42")  # password, no such database, no privilege
 
 
+class RowsLocked(Exception):
+    """A statement has waited for a lock that another session holds; it has changed nothing."""
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same unit of work may succeed when run again; whether it has succeeded is not known."""
     if isinstance(error, asyncpg.PostgresError):
@@ -64,10 +69,13 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _LOST)
 
 
-async def connect(dsn: str) -> Connection:
+async def connect(dsn: str, *, lock_timeout: str = _LOCK_TIMEOUT) -> Connection:
     """Open a connection on which a commit is durable and nothing waits for ever."""
     connection = await asyncpg.connect(
-        dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT, server_settings=_SERVER_SETTINGS
+        dsn,
+        timeout=CONNECT_TIMEOUT,
+        command_timeout=COMMAND_TIMEOUT,
+        server_settings={**_SERVER_SETTINGS, "lock_timeout": lock_timeout},
     )
     _keep_alive(connection)
     return connection
@@ -159,19 +167,21 @@ async def reading(pool: Pool) -> AsyncIterator[Connection]:
 class Session:
     """A long-lived connection that comes back: it runs a unit of work until it is through.
 
-    For use by one task. *name* is said in the log.
+    For use by one task. *name* is said in the log, *lock_timeout* is how long a statement waits for a lock.
     """
 
-    def __init__(self, dsn: str, name: str) -> None:
+    def __init__(self, dsn: str, name: str, *, lock_timeout: str = _LOCK_TIMEOUT) -> None:
         self._dsn = dsn
         self._name = name
+        self._lock_timeout = lock_timeout
         self._connection: Connection | None = None
         self._lost_at: float | None = None
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, gives_way: bool = False) -> T:
         """Return what *work* returns; after a transient error run it again, with backoff, for ever.
 
         Raises:
+            RowsLocked: *work* has waited for a lock, and *gives_way* instead of trying again.
             Exception: what *work* raised, if it is not transient.
         """
         backoff = _FIRST_BACKOFF
@@ -181,6 +191,8 @@ class Session:
                     self._connection = await self._reconnect()
                 return await work(self._connection)
             except Exception as error:
+                if gives_way and isinstance(error, asyncpg.LockNotAvailableError):
+                    raise RowsLocked from error
                 is_connecting = self._connection is None
                 if not (is_connecting or is_transient(error)):
                     raise
@@ -196,7 +208,7 @@ class Session:
             self._connection = None
 
     async def _reconnect(self) -> Connection:
-        connection = await connect(self._dsn)
+        connection = await connect(self._dsn, lock_timeout=self._lock_timeout)
         if self._lost_at is not None:
             log.info("%s has the database again after %.1f s", self._name, _now() - self._lost_at)
             self._lost_at = None

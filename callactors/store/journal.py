@@ -4,7 +4,7 @@ import asyncio
 import logging
 from asyncio import Future
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from time import monotonic
@@ -12,8 +12,9 @@ from typing import Final, Protocol
 
 from callactors.call import Change
 from callactors.errors import Overloaded, StorageUnavailable
-from callactors.store.connection import Session
+from callactors.store.connection import RowsLocked, Session
 from callactors.store.flush import CallChanges, Flushed, flush
+from callactors.store.locks import LOCK_TIMEOUT, RETRY_INTERVAL, find_locked
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ class Journal:
         self.packets = 0
         """How many new packets were stored so far."""
         self._committers = [
-            _Committer(self, Session(dsn, f"committer {i + 1}"), owner, on_events) for i in range(committers)
+            _Committer(self, Session(dsn, f"committer {i + 1}", lock_timeout=LOCK_TIMEOUT), owner, on_events)
+            for i in range(committers)
         ]
 
     async def run(self) -> None:
@@ -226,6 +228,8 @@ class _Committer:
         self._owner = owner
         self._on_events = on_events
         self._ready: deque[Writer] = deque()
+        self._locked: list[Writer] = []  # their calls' rows are held by others
+        self._look_at = 0.0
         self._shared_lately = 0
         self._in_flight: list[_Part] = []
         self._in_flight_since: float | None = None
@@ -245,7 +249,7 @@ class _Committer:
         for writer, tickets in self._in_flight:
             settled = len(tickets) - (writer.unsettled - len(writer.waiting))  # in order, so the first ones
             writer.fail(tickets[settled:], Verdict.ABANDONED)
-        for writer in self._ready:
+        for writer in (*self._ready, *self._locked):
             writer.fail([], Verdict.ABANDONED)
 
     def add(self, writer: Writer, ticket: Ticket) -> None:
@@ -272,6 +276,8 @@ class _Committer:
     async def run(self) -> None:
         while True:
             await self._has_work.wait()
+            if self._locked and monotonic() >= self._look_at:
+                await self._look_again()
             self._in_flight, self._in_flight_since = self._gather()
             if self._in_flight:
                 await self._commit(self._in_flight)
@@ -279,7 +285,8 @@ class _Committer:
             await asyncio.sleep(0)  # a batch costs more than a packet: let in what has arrived meanwhile
             if not self._ready:
                 self._has_work.clear()
-                self.is_idle.set()
+                if not self._locked:
+                    self.is_idle.set()
 
     def _gather(self) -> tuple[list[_Part], float | None]:
         """Take a share of every ready writer, and another as long as all of them have more, until it is full.
@@ -315,23 +322,67 @@ class _Committer:
 
     async def _commit(self, parts: list[_Part]) -> None:
         """Flush *parts*; if the database refuses them, look for the guilty change by halves."""
-        try:
-            flushed = await self._flush(parts)
-        except Exception as error:  # noqa: BLE001  # whatever is wrong with one change, the others must go on
-            if len(parts) > 1:
-                middle = len(parts) // 2
-                await self._commit(parts[:middle])
-                await self._commit(parts[middle:])
-            else:
-                await self._commit_singly(*parts[0], error)
-            return
-        self._settle(parts, flushed)
+        flushed: Flushed | None = None
+        while parts and flushed is None:
+            try:
+                flushed = await self._flush(parts)
+            except RowsLocked:
+                parts = await self._set_aside(parts)
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with one change, the others must go on
+                if len(parts) > 1:
+                    middle = len(parts) // 2
+                    await self._commit(parts[:middle])
+                    await self._commit(parts[middle:])
+                else:
+                    await self._commit_singly(*parts[0], error)
+                return
+        if flushed is not None:
+            self._settle(parts, flushed)
+
+    async def _set_aside(self, parts: list[_Part]) -> list[_Part]:
+        """Let those of *parts* wait whose calls' rows somebody holds, and return the others."""
+        locked = await self._find_locked(writer for writer, _ in parts)
+        for writer, tickets in parts:
+            if writer.call_id in locked:
+                self._wait_aside(writer, tickets)
+        return [(writer, tickets) for writer, tickets in parts if writer.call_id not in locked]
+
+    def _wait_aside(self, writer: Writer, tickets: list[Ticket]) -> None:
+        log.warning("call %s: another session holds its row; its changes wait", writer.call_id)
+        if writer.waiting:
+            self._ready.remove(writer)
+        writer.waiting[:0] = tickets
+        self._locked.append(writer)
+        self._look_later()
+
+    async def _look_again(self) -> None:
+        """Let those join the others whose calls' rows are free by now."""
+        locked = await self._find_locked(self._locked)
+        now = monotonic()
+        for writer in self._locked:
+            if writer.call_id not in locked:
+                writer.since = now
+                self._ready.append(writer)
+        self._locked = [writer for writer in self._locked if writer.call_id in locked]
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._locked:
+            self._look_at = monotonic() + RETRY_INTERVAL
+            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._has_work.set)
+
+    async def _find_locked(self, writers: Iterable[Writer]) -> set[str]:
+        call_ids = [writer.call_id for writer in writers]
+        return await self._session.run(lambda connection: find_locked(connection, call_ids))
 
     async def _commit_singly(self, writer: Writer, tickets: list[Ticket], error: Exception) -> None:
         """Commit one call's changes singly up to the guilty one; the later ones were decided on top of it."""
         for position, ticket in enumerate(tickets):
             try:
                 flushed = await self._flush([(writer, [ticket])]) if len(tickets) > 1 else None
+            except RowsLocked:
+                self._wait_aside(writer, tickets[position:])
+                return
             except Exception as its_error:  # noqa: BLE001  # as above
                 flushed, error = None, its_error
             if flushed is None:
@@ -348,7 +399,9 @@ class _Committer:
         calls = [
             CallChanges(w.call_no, w.call_id, w.epoch, [t.change for t in tickets]) for w, tickets in parts
         ]
-        return await self._session.run(lambda connection: flush(connection, self._owner, calls))
+        return await self._session.run(
+            lambda connection: flush(connection, self._owner, calls), gives_way=True
+        )
 
     def _settle(self, parts: list[_Part], flushed: Flushed, behind: Sequence[Ticket] = ()) -> None:
         self._journal.packets += flushed.packets
