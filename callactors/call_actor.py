@@ -106,10 +106,11 @@ class CallActor(Actor[str, Message]):
             return
         writer = self._new_writer(claimed)
         if failures > MAX_FAILURES:
-            log.error("call %s: ended, because its actor failed %d times", self.key, failures)
             change = claimed.call.poison(
                 f"its actor failed {failures} times, last with {type(error).__name__}"
             )
+            if change.events:
+                log.error("call %s: ended, because its actor failed %d times", self.key, failures)
         else:
             change = claimed.call.count_crash()
         self._submit(writer, change, Envelope(Wake()))

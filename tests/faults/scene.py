@@ -39,7 +39,7 @@ SETTINGS: Final[Settings] = {
     "grace": 0.3,
     "attempt_timeout": 1.0,
     "retry_initial": 0.1,
-    "idle_timeout": 1.0,
+    "idle_timeout": 0.7,
 }
 _LAST: Final = "the-last"
 _LIVE: Final = (
@@ -64,15 +64,16 @@ _TO_END: Final = 60.0
 
 
 class Length(NamedTuple):
-    """How long a round breaks things, and what comes before and after it; in seconds."""
+    """How long a round breaks things, what comes before and after it, in seconds, and how many calls live."""
 
     before: float
     faults: float
     after: float
+    calls: int
 
 
-SHORT: Final = Length(0.5, 2.0, 1.0)
-LONG: Final = Length(2.0, 30.0, 5.0)
+SHORT: Final = Length(0.4, 1.2, 0.6, 100)
+LONG: Final = Length(2.0, 30.0, 5.0, 200)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,8 @@ class Nemesis:
     """What breaks things in a round, told by the docstring of *strike*, and what the round needs for that.
 
     *strike* breaks and heals something once. *known* matches records of the server's log that look like bugs
-    but are what the nemesis asks for.
+    but are what the nemesis asks for. *extra* are variables of the servers' environment; {place} in them is
+    the round's directory.
     """
 
     name: str
@@ -113,7 +115,7 @@ class Scene:
         self.history = FaultHistory()
         self.faults = 0
         self.servers: list[Server] = []
-        self._place = place
+        self.place = place
         self._seed = seed
         self._length = length
         self._faults_at: float | None = None
@@ -126,7 +128,7 @@ class Scene:
     @property
     def disk(self) -> Path:
         """Where a PostgreSQL of the round's own has its small disk."""
-        return self._place / "disk"
+        return self.place / "disk"
 
     @property
     def server(self) -> Server:
@@ -214,13 +216,13 @@ class Scene:
     async def _start_servers(self, stack: AsyncExitStack) -> None:
         dsn = self.proxy.dsn if self.nemesis.is_wired else self.dsn
         for number in range(self.nemesis.servers):
-            place = self._place / f"server-{number}"
+            place = self.place / f"server-{number}"
             place.mkdir()
             extra = {
                 "PYTHONPATH": str(ROOT),
                 "FAULTS_PROVIDER": self.provider.url,
                 "FAULTS_REPORT": str(place / "report"),
-                **self.nemesis.extra,
+                **{name: value.format(place=self.place) for name, value in self.nemesis.extra.items()},
             }
             settings = {**SETTINGS, "node": f"node-{number}", **self.nemesis.settings}
             server = Server(place, dsn=dsn, settings=settings, module="tests.faults.served", extra=extra)
@@ -251,7 +253,7 @@ class Scene:
 
     async def _send(self) -> None:
         """Let the senders work while the nemesis does, and some time longer, until their calls are over."""
-        self.workload = Workload(self.servers, self.history, self._seed)
+        self.workload = Workload(self.servers, self.history, self._seed, calls=self._length.calls)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.workload.run())
             await asyncio.sleep(self._length.before)

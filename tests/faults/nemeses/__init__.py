@@ -3,7 +3,7 @@
 from typing import Final
 
 from tests.faults.evidence import Expected
-from tests.faults.nemeses import peers, postgres, process, wire
+from tests.faults.nemeses import clock, peers, postgres, process, wire
 from tests.faults.scene import Nemesis, Scene
 
 _ANY: Final = (
@@ -28,4 +28,11 @@ STORM: Final = Nemesis(
     name="storm", strike=strike_anywhere, is_wired=True, expected=Expected(longest_op=None)
 )
 
-NEMESES: Final = (*process.NEMESES, *postgres.NEMESES, *wire.NEMESES, *peers.NEMESES, STORM)
+NEMESES: Final = (
+    *process.NEMESES,
+    *postgres.NEMESES,
+    *wire.NEMESES,
+    *clock.NEMESES,
+    *peers.NEMESES,
+    STORM,
+)

@@ -28,7 +28,7 @@ _AWAY: Final = 1.5
 _HELD: Final = 1.5
 _FULL: Final = 2.0
 _DISK: Final = {"data": "400m", "wal": "160m"}
-_WAL: Final = {"min_wal_size": "32MB", "max_wal_size": "64MB"}
+_WAL: Final = {"min_wal_size": "32MB", "max_wal_size": "64MB", "wal_recycle": "off"}
 
 
 async def restart_fast(scene: Scene) -> None:
@@ -167,6 +167,9 @@ async def fill_disk(scene: Scene) -> None:
         with ballast.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(64 * 1024))
+        with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            async with scene.sql() as sql:
+                await sql.execute("select pg_switch_wal()")  # the next file of the log is to be made
         await asyncio.sleep(_FULL)
         ballast.unlink()
         await scene.until_database()

@@ -57,10 +57,26 @@ async def refuse(scene: Scene) -> None:
         await scene.proxy.listen()
 
 
+async def stop_without_database(scene: Scene) -> None:
+    """SIGTERM the server while PostgreSQL cannot be reached, and start it again when it can."""
+    async with scene.fault():
+        scene.proxy.refuse()
+        await asyncio.sleep(0.2)
+        await scene.stop(scene.server)
+        await scene.proxy.listen()
+        await scene.server.start()
+
+
 NEMESES: Final = (
     Nemesis(name="wire-deaf", strike=drop_reply, is_wired=True),
     Nemesis(name="wire-swallows", strike=swallow, is_wired=True),
     Nemesis(name="wire-slow", strike=slow_down, is_wired=True),
     Nemesis(name="wire-cut", strike=cut, is_wired=True),
     Nemesis(name="wire-refuses", strike=refuse, is_wired=True),
+    Nemesis(
+        name="wire-and-stop",
+        strike=stop_without_database,
+        is_wired=True,
+        settings={"ack_timeout": 1, "drain_timeout": 1},
+    ),
 )
