@@ -39,7 +39,15 @@ _LOG: Final = (
 )
 _CALLS: Final = "select call_id, state from calls order by call_no"
 _LAST: Final = "the-last"
-FINDINGS: Final = ("cursors that fall", "repeated", "holes", "late beginnings", "unfinished", "wrong views")
+FINDINGS: Final = (
+    "cursors that fall",
+    "invented",
+    "repeated",
+    "holes",
+    "late beginnings",
+    "unfinished",
+    "wrong views",
+)
 _SURELY_SHOWN: Final = 400  # of the newest calls; a snapshot has the 500 that ended last
 
 
@@ -161,7 +169,8 @@ def judge(watcher: Watcher, log: Sequence[Position], states: Mapping[str, str]) 
     found: Counter[str] = Counter()
     place = {position: number for number, position in enumerate(log)}
     for run in watcher.runs:
-        numbers = [place[position] for position in run.told]
+        numbers = [place[position] for position in run.told if position in place]
+        found["invented"] += len(run.told) - len(numbers)
         found["repeated"] += len(numbers) - len(set(numbers))
         found["holes"] += sum(b != a + 1 for a, b in pairwise(numbers))
         found["late beginnings"] += bool(numbers) and numbers[0] != bisect_right(log, run.begin)

@@ -36,6 +36,7 @@ async def test_supervisors_see_every_transition_once_over_two_restarts(data_dir:
         ([(0, [1, 2]), (6, [])], GOOD, None),
         ([(0, [1, 2, 4, 5, 6])], GOOD, "holes"),
         ([(0, [1, 2, 2, 3, 4, 5, 6])], GOOD, "repeated"),
+        ([(0, [1, 2, 3, 4, 5, 6, 7])], GOOD, "invented"),
         ([(0, [2, 3, 4, 5, 6])], GOOD, "late beginnings"),
         ([(0, [1, 2, 3, 4, 5])], GOOD, "unfinished"),
         ([(0, [1, 2]), (5, [])], GOOD, "unfinished"),

@@ -60,7 +60,7 @@ _CONNECTIONS: Final = (
 _SAMPLE_INTERVAL: Final = 0.25
 _NAP: Final = 0.3
 _AGAIN: Final = (0.1, 0.5)  # seconds between a first ack and the next fault
-_TO_END: Final = 60.0
+_TO_END: Final = 40.0
 
 
 class Length(NamedTuple):
@@ -143,7 +143,7 @@ class Scene:
             await self._start_servers(stack)
             before = await self._read_resources()
             supervisors = await self._play(stack)
-            await eventually(self._are_forgotten, within=_TO_END)
+            await wait_for(self._are_forgotten)
             after = await self._read_resources()
             for server in self.servers:
                 await self.stop(server)
@@ -243,7 +243,7 @@ class Scene:
             sampling = asyncio.create_task(self._sample())
             try:
                 await self._send()
-                await eventually(self._have_ended, within=_TO_END)
+                await wait_for(self._have_ended)
                 await self._tell_the_last(watchers)
             finally:
                 for task in (*watching, sampling):
@@ -252,10 +252,10 @@ class Scene:
         return await self._judge(watchers)
 
     async def _send(self) -> None:
-        """Let the senders work while the nemesis does, and some time longer, until their calls are over."""
+        """Let the senders work while the nemesis does and some time longer, and end their calls."""
         self.workload = Workload(self.servers, self.history, self._seed, calls=self._length.calls)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.workload.run())
+            sending = group.create_task(self.workload.run())
             await asyncio.sleep(self._length.before)
             await self.until_acked(1)
             until = now() + self._length.faults
@@ -265,6 +265,8 @@ class Scene:
                 await asyncio.sleep(self.rng.uniform(*_AGAIN))
             await asyncio.sleep(self._length.after)
             self.workload.end()
+            await asyncio.wait((sending,), timeout=_TO_END)
+            sending.cancel()
 
     async def _tell_the_last(self, watchers: list[Watcher]) -> None:
         """Wait until every supervisor has seen a call that is made behind all others."""
@@ -276,7 +278,7 @@ class Scene:
         async def has_everybody() -> bool:
             return all(_LAST in watcher.view for watcher in watchers)
 
-        await eventually(has_everybody, within=_TO_END)
+        await wait_for(has_everybody)
 
     async def _have_ended(self) -> bool:
         async with self.sql() as sql:
@@ -392,6 +394,12 @@ def _without(known: str | None, log: str) -> str:
         return log
     records = re.split(r"^(?=\d{4}-\d\d-\d\d \d\d:)", log, flags=re.MULTILINE)
     return "".join(record for record in records if not re.search(known, record))
+
+
+async def wait_for(claim: Callable[[], Awaitable[object]]) -> None:
+    """Return when *claim* holds, or after some time: the checkers tell what has not come true."""
+    with suppress(TimeoutError):
+        await eventually(claim, within=_TO_END)
 
 
 def now() -> float:
