@@ -51,6 +51,17 @@ async def test_a_call_that_fails_its_actor_again_and_again_is_ended(dsn: str, sq
     assert [said for _, said, _ in await events(sql, "c")][-2:] == ["PROCESSING_AI", "FAILED"]
 
 
+async def test_the_end_of_a_call_that_fails_its_actor_is_told_once(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(dsn, actor=Fragile) as system:
+        await system.accept("c", packet(1))
+        for _ in range(MAX_FAILURES + 3):
+            with pytest.raises(ActorFailed):
+                await system.accept("c", packet(2, "fail"))
+    assert sum("ended, because its actor failed" in record.message for record in caplog.records) == 1
+
+
 async def test_a_failing_call_leaves_the_others_alone(dsn: str) -> None:
     async with running(dsn, actor=Fragile) as system:
         with pytest.raises(ActorFailed):

@@ -160,8 +160,17 @@ async def hold_transaction(scene: Scene) -> None:
         await asyncio.sleep(_HELD)
 
 
-async def fill_disk(scene: Scene) -> None:
-    """Fill the disk to the last byte, and make room again some seconds later."""
+async def fill_data_disk(scene: Scene) -> None:
+    """Fill the disk that the tables lie on to the last byte, and make room again some seconds later."""
+    await _fill_disk(scene)
+
+
+async def fill_wal_disk(scene: Scene) -> None:
+    """Fill the disk of the write-ahead log, for which PostgreSQL goes down, and make room again."""
+    await _fill_disk(scene)
+
+
+async def _fill_disk(scene: Scene) -> None:
     ballast = scene.disk / "ballast"
     async with scene.fault():
         with ballast.open("wb", buffering=0) as file, suppress(OSError):
@@ -238,6 +247,6 @@ NEMESES: Final = (
     Nemesis(name="pg-row-lock", strike=lock_row, expected=Expected(progress=500)),
     Nemesis(name="pg-migration", strike=alter_table),
     Nemesis(name="pg-transaction", strike=hold_transaction, expected=Expected(progress=50)),
-    Nemesis(name="disk-data", strike=fill_disk, postgres=_small_data_disk, lacks=lacks_mount),
-    Nemesis(name="disk-wal", strike=fill_disk, postgres=_small_wal_disk, lacks=lacks_mount),
+    Nemesis(name="disk-data", strike=fill_data_disk, postgres=_small_data_disk, lacks=lacks_mount),
+    Nemesis(name="disk-wal", strike=fill_wal_disk, postgres=_small_wal_disk, lacks=lacks_mount),
 )

@@ -67,6 +67,16 @@ async def stall(scene: Scene) -> None:
         await asyncio.sleep(float(scene.nemesis.extra.get("FAULTS_STALL", _STALLED)))
 
 
+async def stall_one_of_two(scene: Scene) -> None:
+    """Stall the event loop of one of two servers for longer than its lease: the other takes its calls."""
+    await stall(scene)
+
+
+async def kill_one_of_two(scene: Scene) -> None:
+    """Kill -9 one of two servers and start it again."""
+    await kill(scene)
+
+
 async def crash_at_a_point(scene: Scene) -> None:
     """Let the server end itself around a commit, a claim, a publication or an answer of the AI."""
     server = scene.server
@@ -127,6 +137,12 @@ NEMESES: Final = (
     ),
     Nemesis(name="fight", strike=fight, servers=2),
     Nemesis(name="take-over", strike=take_over, servers=2, expected=_PATIENT),
-    Nemesis(name="stall-of-two", strike=stall, servers=2, extra={"FAULTS_STALL": "4"}, expected=_PATIENT),
-    Nemesis(name="kill-of-two", strike=kill, servers=2),
+    Nemesis(
+        name="stall-of-two",
+        strike=stall_one_of_two,
+        servers=2,
+        extra={"FAULTS_STALL": "4"},
+        expected=_PATIENT,
+    ),
+    Nemesis(name="kill-of-two", strike=kill_one_of_two, servers=2),
 )
