@@ -157,7 +157,7 @@ def _spare_the_collector() -> None:
     """Look at what lives for long rarely, and at little at once: packets make no cycles, and all halts."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 2, 500)
+    gc.set_threshold(10_000, 2, 100)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 _READ_CONNECTIONS: Final = 5
 _COMMITTERS: Final = 2  # while the database has the batch of one, the other's is made
-_STORE_MARGIN: Final = 5.0  # seconds that the journal gets after the actors have drained
+_LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the actors have drained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +140,12 @@ class CallSystem:
     async def stop(self) -> None:
         """Let every actor finish what it has, write everything down, and leave."""
         self.drain()
+        deadline = monotonic() + self.options.drain_timeout
         await self._registry.stop(timeout=self.options.drain_timeout)
         for task in self._attempts:
             task.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
-        await self._journal.drain(timeout=_STORE_MARGIN)
+        await self._journal.drain(timeout=max(_LAST_FLUSH, deadline - monotonic()))
         for task in self._services:
             task.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)

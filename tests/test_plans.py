@@ -140,7 +140,8 @@ async def name_calls(sql: Sql) -> None:
 async def read_snapshot(sql: Sql) -> None:
     [*_, (number, _)] = await summaries.read_live(sql, 0, 100)
     assert len(await summaries.read_live(sql, number, 100)) == 100
-    assert len(await summaries.read_ended(sql, 100)) == 100
+    [*_, (number, _)] = await summaries.read_ended(sql, 0, 100)
+    assert len(await summaries.read_ended(sql, number, 100)) == 100
 
 
 async def read_history(sql: Sql) -> None:

@@ -1,6 +1,7 @@
 """Supervisors' sockets in process: snapshots, cursors, filters, gaps, and clients that misbehave."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from callactors.system import CallSystem
 from callactors.web import sockets, supervisor
 from callactors.web.keys import SYSTEM
 from tests.scenes import COMPLETE, make_app, packet, until_state
-from tests.storage import Sql
+from tests.storage import Sql, until_true
 
 Client: TypeAlias = "TestClient[web.Request, web.Application]"
 ENDS = ["IN_PROGRESS", "COMPLETED", "PROCESSING_AI", "ARCHIVED"]
@@ -124,6 +125,38 @@ async def test_a_snapshot_comes_first_in_parts_and_then_what_happened_after_it(
             if event["version"] > view[event["call_id"]]["version"]:  # the rows may be newer than the cursor
                 assert event["call_id"] == "live0"
                 view["live0"] = event
+
+
+async def test_a_snapshot_ends_with_the_calls_that_ended_last(
+    client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "PART", 2)
+    monkeypatch.setattr(snapshot, "ENDED", 3)
+    for number in range(4):
+        await run_call(client.app[SYSTEM], sql, f"c{number}")
+    async with watching(client, snapshot=1) as ws:
+        parts = await receive(ws, 2)
+    assert [part["last"] for part in parts] == [False, True]
+    assert [call["call_id"] for part in parts for call in part["calls"]] == ["c3", "c2", "c1"]
+
+
+async def test_nothing_is_kept_of_a_supervisor_that_is_gone_until_garbage_is_collected(
+    client: Client,
+) -> None:
+    await client.app[SYSTEM].accept("c", packet(1))
+    gc.disable()
+    try:
+        async with watching(client, snapshot=1) as ws:
+            await receive(ws, 2)
+            assert count_watching() == 1
+            transport_of(ws).abort()
+        await until_true(lambda: not count_watching())
+    finally:
+        gc.enable()
+
+
+def count_watching() -> int:
+    return sum(isinstance(thing, supervisor._Watching) for thing in gc.get_objects())
 
 
 async def test_what_happens_while_a_snapshot_is_read_is_told_after_it(

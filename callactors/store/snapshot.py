@@ -7,7 +7,7 @@ from callactors.store import listing, summaries
 from callactors.store.connection import Pool, reading
 from callactors.store.summaries import Summary
 
-PART: Final = 500  # calls
+PART: Final = 100  # calls: what is held for a client while it reads
 ENDED: Final = 500  # calls
 
 
@@ -32,6 +32,13 @@ async def read_snapshot(pool: Pool, call_ids: Set[str]) -> AsyncIterator[tuple[l
             after = page[-1][0]
             yield [summary for _, summary in page], False
         is_full = len(page) == PART
-    async with reading(pool) as connection:
-        ended = await summaries.read_ended(connection, ENDED)
-    yield ended, True
+    before, left = 0, ENDED
+    while True:
+        async with reading(pool) as connection:
+            page = await summaries.read_ended(connection, before, min(PART, left))
+        left -= len(page)
+        is_last = len(page) < PART or not left
+        yield [summary for _, summary in page], is_last
+        if is_last:
+            return
+        before = page[-1][0]

@@ -41,8 +41,10 @@ select {_AS_WRITTEN} from calls c where c.finished_at is null and (c.started_at,
 order by c.started_at, c.call_no limit $2
 """  # noqa: S608  # put together from constants
 _ENDED: Final = f"""
-select {_AS_WRITTEN} from calls c where c.finished_at is not null
-order by c.finished_at desc, c.call_no desc limit $1
+select {_AS_WRITTEN} from calls c where c.finished_at is not null and (c.finished_at, c.call_no) < (
+    coalesce((select b.finished_at from calls b where b.call_no = $1), 'infinity'), $1
+)
+order by c.finished_at desc, c.call_no desc limit $2
 """  # noqa: S608  # put together from constants
 
 
@@ -56,9 +58,13 @@ async def read_live(connection: Connection, after: int, limit: int) -> list[tupl
     return [(record["call_no"], summarize(record)) for record in records]
 
 
-async def read_ended(connection: Connection, limit: int) -> list[Summary]:
-    """Return the *limit* calls that ended last, the newest first."""
-    return [summarize(record) for record in await connection.fetch(_ENDED, limit)]
+async def read_ended(connection: Connection, before: int, limit: int) -> list[tuple[int, Summary]]:
+    """Return up to *limit* calls that have ended, the newest end first, with their numbers.
+
+    They are those behind the call with number *before* (0: from the last).
+    """
+    records = await connection.fetch(_ENDED, before, limit)
+    return [(record["call_no"], summarize(record)) for record in records]
 
 
 def summarize(record: Record) -> Summary:

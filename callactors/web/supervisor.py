@@ -77,7 +77,7 @@ class _Watching:
         self._is_plain = not request.query
         self._since, self._is_snapshot_due = watch.since, watch.snapshot
         self._log_id, self._last = cursor
-        self._telling = asyncio.create_task(self._tell())
+        self._telling: asyncio.Task[None] | None = asyncio.create_task(self._tell())
 
     async def listen(self) -> None:
         """Take what the client says until the connection ends."""
@@ -100,8 +100,10 @@ class _Watching:
 
     async def stop(self) -> None:
         """Tell nothing more."""
-        self._telling.cancel()
-        await asyncio.gather(self._telling, return_exceptions=True)
+        telling, self._telling = self._telling, None
+        if telling is not None:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
     async def _hear(self, fields: Mapping[str, Any]) -> None:
         """Go on with what a subscribe asks for; other messages are ignored."""

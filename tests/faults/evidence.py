@@ -85,7 +85,7 @@ class Request(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """What a server process holds on to."""
+    """What a server process holds on to: *files* without the *connections* to the database."""
 
     tasks: int
     files: int
@@ -117,7 +117,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One round. `faults_at` and `healed_at` are the first fault and the end of the last one, monotonic."""
+    """One round. `faults_at` is the first fault and `heals` are the ends of all of them, monotonic."""
 
     history: FaultHistory
     stored: Stored
@@ -127,10 +127,14 @@ class Evidence:
     supervisors: Counter[str]
     """What judging each supervisor found, summed up: see tests.acceptance.floor.FINDINGS."""
     faults_at: float
-    healed_at: float
+    heals: Sequence[float]
     before: Resources | None
     after: Resources | None
     peak_memory: int
     server_log: str
     stops: Sequence[Stop]
     expected: Expected
+
+    @property
+    def healed_at(self) -> float:
+        return self.heals[-1]

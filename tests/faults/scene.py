@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import uuid
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -26,6 +25,7 @@ from tests.acceptance.history import Sql, read_stored
 from tests.acceptance.server import Server, Settings
 from tests.acceptance.supervisor import Supervisor
 from tests.acceptance.waiting import eventually
+from tests.faults.checkers import tell_leaks
 from tests.faults.evidence import Claim, Evidence, Expected, FaultHistory, Resources, Stop
 from tests.faults.provider import Provider
 from tests.faults.workload import Workload
@@ -143,8 +143,7 @@ class Scene:
             await self._start_servers(stack)
             before = await self._read_resources()
             supervisors = await self._play(stack)
-            await wait_for(self._are_forgotten)
-            after = await self._read_resources()
+            after = await self._settle(before)
             for server in self.servers:
                 await self.stop(server)
             return await self._collect(supervisors, before, after)
@@ -284,9 +283,18 @@ class Scene:
         async with self.sql() as sql:
             return not await sql.fetchval(_UNENDED)
 
-    async def _are_forgotten(self) -> bool:
-        reports = [await self._ready(server) for server in self.servers]
-        return not any(report["resident_calls"] for report in reports)
+    async def _settle(self, before: Resources) -> Resources:
+        """Wait until the servers hold no more than *before*, and return what the first one holds."""
+        after = before
+
+        async def have_settled() -> bool:
+            nonlocal after
+            after = await self._read_resources()
+            others = [await self._ready(server) for server in self.servers[1:]]
+            return not tell_leaks(before, after) and not any(other["resident_calls"] for other in others)
+
+        await wait_for(have_settled)
+        return after
 
     async def _ready(self, server: Server) -> Any:
         async with Client(server) as client:
@@ -347,7 +355,7 @@ class Scene:
             provider=self.provider.requests,
             supervisors=supervisors,
             faults_at=self._faults_at,
-            healed_at=self.heals[-1],
+            heals=self.heals,
             before=before,
             after=after,
             peak_memory=self._peak_memory,
@@ -355,12 +363,6 @@ class Scene:
             stops=self._stops,
             expected=self.nemesis.expected,
         )
-
-    def slowest_ack(self) -> float:
-        """Return the longest that packets went unacknowledged after something was healed, in seconds."""
-        acks = self.history.acks
-        found = [acks[place] - heal for heal in self.heals if (place := bisect_left(acks, heal)) < len(acks)]
-        return max(found)
 
 
 @asynccontextmanager

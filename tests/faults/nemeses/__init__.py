@@ -25,7 +25,11 @@ async def strike_anywhere(scene: Scene) -> None:
 
 
 STORM: Final = Nemesis(
-    name="storm", strike=strike_anywhere, is_wired=True, expected=Expected(longest_op=None)
+    name="storm",
+    strike=strike_anywhere,
+    is_wired=True,
+    settings={"drain_timeout": 1},  # one of them stops the server while PostgreSQL cannot be reached
+    expected=Expected(longest_op=None),
 )
 
 NEMESES: Final = (
