@@ -26,7 +26,8 @@ log = logging.getLogger("callactors")
 
 _BACKLOG: Final = 1024
 _KEEPALIVE: Final = 75.0
-_HANDLER_TIMEOUT: Final = 10.0
+_HANDLER_MARGIN: Final = 1.0  # seconds: a handler waits for the database no longer than ack_timeout
+_DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 
 _READY: Final = """callactors listens on {url}
 
@@ -123,7 +124,7 @@ async def _run(settings: Settings, listener: socket.socket) -> int:
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=_KEEPALIVE,
-        shutdown_timeout=_HANDLER_TIMEOUT,
+        shutdown_timeout=settings.ack_timeout + _HANDLER_MARGIN,
     )
     try:
         if await _start(runner, stopping):
@@ -135,8 +136,20 @@ async def _run(settings: Settings, listener: socket.socket) -> int:
             await stopping.wait()
             log.info("stopping; a second signal stops at once")
     finally:
-        await runner.cleanup()
+        await _clean_up(runner, listener)
     return 0
+
+
+async def _clean_up(runner: web.AppRunner, listener: socket.socket) -> None:
+    """Let nobody in any more but those who are at the door, and clean up.
+
+    When it closes, asyncio forgets a connection that is accepted but not made; and aiohttp drops what one sends
+    that has not come to its first request, and waits for that in vain.
+    """
+    asyncio.get_running_loop().remove_reader(listener)
+    for _ in range(_DOORSTEP):
+        await asyncio.sleep(0)
+    await runner.cleanup()
 
 
 async def _start(runner: web.AppRunner, stopping: asyncio.Event) -> bool:
