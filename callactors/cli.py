@@ -143,8 +143,8 @@ async def _run(settings: Settings, listener: socket.socket) -> int:
 async def _clean_up(runner: web.AppRunner, listener: socket.socket) -> None:
     """Let nobody in any more but those who are at the door, and clean up.
 
-    When it closes, asyncio forgets a connection that is accepted but not made; and aiohttp drops what one sends
-    that has not come to its first request, and waits for that in vain.
+    When it closes, asyncio forgets a connection that is accepted but not made, and aiohttp drops what one
+    sends that has not come to its first request, and waits for that in vain.
     """
     asyncio.get_running_loop().remove_reader(listener)
     for _ in range(_DOORSTEP):

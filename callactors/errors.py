@@ -11,14 +11,23 @@ CallactorsError
 │   ├── DataDirVersion
 │   ├── DataDirBusy
 │   ├── EmbeddedFailed
+│   ├── KeysMissing
 │   └── UvloopNotFound
+├── UnknownKey                      no such API key, or one that has ended
 ├── BadTransition                   a trigger that the present state does not know
+├── AccessError                     whoever asks may not
+│   ├── Unauthorized
+│   ├── InsufficientScope
+│   ├── CallNotAllowed
+│   ├── ForeignOrigin
+│   └── Misdirected
 ├── InputError                      the client's input is wrong; sending it again will not help
 │   ├── BrokenBody
 │   ├── InvalidJson
 │   ├── InvalidFields
 │   ├── InvalidCallId
 │   ├── LineTooLong
+│   ├── SlowBody
 │   ├── UnsupportedMediaType
 │   └── UpgradeRequired
 ├── CallError                       right input, but not for this call as it is now
@@ -29,6 +38,8 @@ CallactorsError
 │   └── TooManyStreams
 └── Unavailable                     nothing wrong with the input: send it again after `retry_after` seconds
     ├── MailboxFull
+    ├── KeyBusy
+    ├── TooManyNewCalls
     ├── Overloaded
     ├── Draining
     ├── ActorStopped
@@ -38,7 +49,7 @@ CallactorsError
     └── Fenced
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,9 +135,22 @@ class EmbeddedFailed(StartupError):
         super().__init__(f"the embedded PostgreSQL did not start; its last words:\n{log_tail}")
 
 
+class KeysMissing(StartupError):
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} can be reached from elsewhere and there are no keys:"
+            " make one with 'callactors keys create --scope ingest', or add --insecure to let everybody in"
+        )
+
+
 class UvloopNotFound(StartupError):
     def __init__(self) -> None:
         super().__init__("uvloop is not installed: install callactors[uvloop], or leave --uvloop out")
+
+
+class UnknownKey(CallactorsError):
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no key {key_id}, or it has ended: 'callactors keys list' shows them")
 
 
 class BadTransition(CallactorsError):
@@ -134,6 +158,38 @@ class BadTransition(CallactorsError):
         super().__init__(f"a call that is {state} cannot {trigger}")
         self.state = state
         self.trigger = trigger
+
+
+class AccessError(CallactorsError):
+    """Whoever asks may not do this; sending it again will not help."""
+
+
+class Unauthorized(AccessError):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+
+
+class InsufficientScope(AccessError):
+    def __init__(self, scopes: Collection[str]) -> None:
+        self.scopes = sorted(scopes)
+        super().__init__(f"the key does not open this: use one with the scope {' or '.join(self.scopes)}")
+
+
+class CallNotAllowed(AccessError):
+    def __init__(self, prefix: str) -> None:
+        super().__init__(f"the key is for calls whose ids begin with {prefix!r}")
+
+
+class ForeignOrigin(AccessError):
+    def __init__(self) -> None:
+        super().__init__("pages of this origin may not do this; CALLACTORS_ORIGINS names those that may")
+
+
+class Misdirected(AccessError):
+    def __init__(self) -> None:
+        super().__init__(
+            "this server does not answer to that Host; CALLACTORS_HOSTS names those it answers to"
+        )
 
 
 class InputError(CallactorsError):
@@ -165,6 +221,11 @@ class UpgradeRequired(InputError):
 class LineTooLong(InputError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"a line has more than {limit} bytes; end each packet with a newline")
+
+
+class SlowBody(InputError):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the rest of the body did not come within {seconds:g} s; send it again, faster")
 
 
 class InvalidFields(InputError):
@@ -235,6 +296,16 @@ class Unavailable(CallactorsError):
 class MailboxFull(Unavailable):
     def __init__(self) -> None:
         super().__init__("too many packets of this call are waiting; slow down and send it again")
+
+
+class KeyBusy(Unavailable):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} requests and sockets of this key are under way; wait for one to end")
+
+
+class TooManyNewCalls(Unavailable):
+    def __init__(self, limit: float) -> None:
+        super().__init__(f"this key may begin {limit:g} calls a second; slow down and send it again")
 
 
 class Overloaded(Unavailable):

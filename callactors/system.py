@@ -24,6 +24,7 @@ from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.retry import RetryPolicy
 from callactors.store import calls
+from callactors.store.api_keys import KeyRing
 from callactors.store.calls import StoredCall
 from callactors.store.claims import Claims
 from callactors.store.connection import (
@@ -105,6 +106,8 @@ class CallSystem:
         log_id = await identify(self._dsn)
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
         self.stats = Stats(self._pool)
+        self.keys = KeyRing(self._pool)
+        await self.keys.load()
         self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
         self.feed = Feed(self._dsn, self._pool, self.hub, log_id)
         self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke)
@@ -124,6 +127,7 @@ class CallSystem:
         for part in (self._node, self._journal, self._claims, self.feed, self._sweeper):
             self._serve(part.run(), type(part).__name__)
         self._serve(self.feed.watch(), "Feed")
+        self._serve(self.keys.run(), "KeyRing")
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -18,7 +18,7 @@ async def answer(_request: web.Request) -> web.Response:
 def call(port: int) -> socket.socket:
     """Send a request without waiting for anything."""
     client = socket.create_connection(("127.0.0.1", port))
-    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     client.setblocking(False)
     return client
 

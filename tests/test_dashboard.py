@@ -8,17 +8,12 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors.web import dashboard
 from callactors.web.problems import no_route
+from callactors.web.setup import routes
 
 
 def make_app() -> web.Application:
     app = web.Application()
-    app.add_routes(
-        [
-            web.get("/", dashboard.page),
-            web.get("/dashboard/{name}", dashboard.file),
-            web.route("*", "/{path:.*}", no_route),
-        ]
-    )
+    app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
     return app
 
 

@@ -76,7 +76,7 @@ async def test_the_reply_is_what_aiohttp_would_have_sent(
     told = [
         await ask(
             client.port,
-            f"POST /{path}{suffix} HTTP/{version}\r\nHost: x\r\n{headers}Content-Length: 0\r\n\r\n",
+            f"POST /{path}{suffix} HTTP/{version}\r\nHost: localhost\r\n{headers}Content-Length: 0\r\n\r\n",
         )
         for path in ("ours", "ordinary")
     ]

@@ -12,10 +12,8 @@ from callactors.store.calls import StoredCall
 from callactors.store.summaries import count_missing, describe
 from callactors.web.keys import get_system
 from callactors.web.parameters import EventsQuery, NoQuery, PacketsQuery, read_calls_query, read_query
-from callactors.web.problems import answering
 
 
-@answering
 async def list_calls(request: web.Request) -> web.Response:
     """Tell of many calls, in pages."""
     query = read_calls_query(request)
@@ -29,7 +27,6 @@ async def list_calls(request: web.Request) -> web.Response:
     return _answer({"calls": page.calls, "cursor": None if page.next is None else str(page.next)})
 
 
-@answering
 async def call(request: web.Request) -> web.Response:
     """Tell what is committed of one call."""
     system = get_system(request)
@@ -37,7 +34,6 @@ async def call(request: web.Request) -> web.Response:
     return _answer({**_present(stored), "max_attempts": system.options.policy.max_attempts})
 
 
-@answering
 async def events(request: web.Request) -> web.Response:
     """Tell the events of one call, the oldest first."""
     system, call_id, query = get_system(request), _call_id(request), read_query(request, EventsQuery)
@@ -48,7 +44,6 @@ async def events(request: web.Request) -> web.Response:
     return _answer({"call_id": call_id, "events": part.lines, "next": part.next})
 
 
-@answering
 async def packets(request: web.Request) -> web.Response:
     """Give the packets of one stream of a call, in the order of their sequences."""
     call_id, query = _call_id(request), read_query(request, PacketsQuery)
@@ -58,7 +53,6 @@ async def packets(request: web.Request) -> web.Response:
     return _answer({"call_id": call_id, "stream": query.stream, "packets": part.lines, "next": part.next})
 
 
-@answering
 async def stats(request: web.Request) -> web.Response:
     """Tell the figures of all calls together."""
     read_query(request, NoQuery)

@@ -7,8 +7,6 @@ from typing import Final, NamedTuple
 
 from aiohttp import web
 
-from callactors.web.problems import answering
-
 _INDEX: Final = "index.html"
 _TYPES: Final = {
     ".css": "text/css",
@@ -44,13 +42,11 @@ def _read() -> dict[str, _File]:
 _FILES: Final = _read()
 
 
-@answering
 async def page(request: web.Request) -> web.Response:
     """Show the calls."""
     return _respond(request, _FILES[_INDEX])
 
 
-@answering
 async def file(request: web.Request) -> web.Response:
     """Send one of the page's files; the page itself only where its relative links lead somewhere."""
     name = request.match_info["name"]

@@ -7,7 +7,6 @@ from aiohttp import web
 
 from callactors.errors import Unavailable
 from callactors.web.keys import get_system
-from callactors.web.problems import answering
 from callactors.web.supervisor import SUPERVISORS
 
 
@@ -17,7 +16,6 @@ async def health(request: web.Request) -> web.Response:
     return _respond(200 if failed is None else 503, {"status": failed or "ok"})
 
 
-@answering
 async def ready(request: web.Request) -> web.Response:
     """Say whether packets are welcome here."""
     system = get_system(request)

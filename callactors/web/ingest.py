@@ -11,7 +11,7 @@ from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.keys import get_system
 from callactors.web.lines import LineFailed, LineIngest
-from callactors.web.problems import answering, problem_of
+from callactors.web.problems import problem_of
 from callactors.web.replies import accepted_response
 
 _NDJSON: Final = "application/x-ndjson"
@@ -19,7 +19,6 @@ _TOLD_GAPS: Final = 10
 _JSON: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})
 
 
-@answering
 async def stream(request: web.Request) -> web.StreamResponse:
     """Store one packet, or each line of a stream of them; 202 after the commit."""
     call_id = check_call_id(request.match_info["call_id"])
@@ -43,7 +42,6 @@ async def _stream_lines(request: web.Request, call_id: str) -> web.StreamRespons
     return accepted_response(request, _present_lines(call_id, ingest))
 
 
-@answering
 async def complete(request: web.Request) -> web.StreamResponse:
     """End a call; 202 also for every repetition."""
     call_id = check_call_id(request.match_info["call_id"])

@@ -19,7 +19,7 @@ from callactors.web import sockets
 from callactors.web.ingest import present_completed
 from callactors.web.keys import get_system
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
-from callactors.web.problems import answering, describe
+from callactors.web.problems import describe
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ class _Sent(NamedTuple):
     reply: "Future[Any] | CallactorsError"
 
 
-@answering
 async def stream_socket(request: web.Request) -> web.WebSocketResponse:
     """Store the packet in each text frame."""
     call_id = check_call_id(request.match_info["call_id"])

@@ -15,19 +15,27 @@ from callactors.errors import (
     BrokenBody,
     CallactorsError,
     CallClosed,
+    CallNotAllowed,
     Draining,
     Fenced,
+    ForeignOrigin,
+    InsufficientScope,
     InvalidCallId,
     InvalidFields,
     InvalidJson,
+    KeyBusy,
     LineTooLong,
     MailboxFull,
+    Misdirected,
     Overloaded,
     SequenceConflict,
     SequenceWindow,
+    SlowBody,
     StorageRefused,
     StorageUnavailable,
+    TooManyNewCalls,
     TooManyStreams,
+    Unauthorized,
     Unavailable,
     UnknownCall,
     UnsupportedMediaType,
@@ -56,12 +64,20 @@ PROBLEMS: Final[dict[type[CallactorsError], Problem]] = {
     InvalidCallId: Problem(422, "invalid-call-id", "The call id is wrong"),
     UnsupportedMediaType: Problem(415, "unsupported-media-type", "Send JSON"),
     UpgradeRequired: Problem(426, "upgrade-required", "This is a WebSocket"),
+    Unauthorized: Problem(401, "unauthorized", "A key is needed"),
+    InsufficientScope: Problem(403, "insufficient-scope", "The key does not open this"),
+    CallNotAllowed: Problem(403, "call-not-allowed", "The key is for other calls"),
+    ForeignOrigin: Problem(403, "foreign-origin", "Not from this page"),
+    Misdirected: Problem(421, "misdirected", "Not by this name"),
+    SlowBody: Problem(408, "request-timeout", "The body came too slowly"),
     UnknownCall: Problem(404, "unknown-call", "No such call"),
     CallClosed: Problem(409, "call-closed", "The call takes no new packets"),
     SequenceConflict: Problem(409, "sequence-conflict", "The sequence is stored with other data"),
     SequenceWindow: Problem(409, "sequence-window", "Too many gaps"),
     TooManyStreams: Problem(409, "too-many-streams", "Too many streams"),
     MailboxFull: Problem(429, "call-backpressure", "Too many packets of this call are waiting"),
+    KeyBusy: Problem(429, "key-busy", "Too much at once with this key"),
+    TooManyNewCalls: Problem(429, "call-rate", "Too many new calls with this key"),
     Overloaded: Problem(503, "overloaded", "The server is full"),
     Draining: Problem(503, "draining", "The server is shutting down"),
     ActorStopped: Problem(503, "draining", "The server is shutting down"),
@@ -118,6 +134,13 @@ def problem_of(request: web.Request, error: CallactorsError, **extra: Any) -> we
     if isinstance(error, UpgradeRequired):
         response.headers["Upgrade"] = "websocket"
         response.headers["Connection"] = "Upgrade"
+    elif isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, InsufficientScope):
+        scopes = " ".join(error.scopes)
+        response.headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{scopes}"'
+    elif isinstance(error, SlowBody):
+        response.force_close()
     return response
 
 

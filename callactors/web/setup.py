@@ -6,15 +6,23 @@ from contextlib import AbstractAsyncContextManager
 from aiohttp import web
 
 from callactors.system import CallSystem
-from callactors.web import calls, dashboard, health, ingest, ingest_socket, supervisor
+from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
 from callactors.web.keys import SYSTEM
+from callactors.web.routes import ROUTES
 
 
-def setup(app: web.Application, system: AbstractAsyncContextManager[CallSystem]) -> None:
+def setup(
+    app: web.Application,
+    system: AbstractAsyncContextManager[CallSystem],
+    *,
+    rules: GuardRules | None = None,
+    authorize: Authorize | None = None,
+) -> None:
     """Give *system* the lifetime of *app*: it starts with the app, and drains behind the last handler.
 
-    Call it on the root application; sub-apps carry routes only.
+    Call it on the root application; sub-apps carry routes only. *authorize* decides in place of keys.
     """
+    app[GUARD] = Guard(rules or GuardRules(), authorize)
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with system as started:
@@ -27,21 +35,7 @@ def setup(app: web.Application, system: AbstractAsyncContextManager[CallSystem])
 
 def routes() -> list[web.RouteDef]:
     """Return the routes of the API."""
-    return [
-        web.post("/v1/call/stream/{call_id}", ingest.stream),
-        web.get("/v1/call/stream/{call_id}", ingest_socket.stream_socket, allow_head=False),
-        web.post("/v1/call/complete/{call_id}", ingest.complete),
-        web.get("/v1/calls", calls.list_calls),
-        web.get("/v1/call/{call_id}", calls.call),
-        web.get("/v1/call/{call_id}/events", calls.events),
-        web.get("/v1/call/{call_id}/packets", calls.packets),
-        web.get("/v1/stats", calls.stats),
-        web.get("/ws/supervisor", supervisor.supervisor),
-        web.get("/health", health.health),
-        web.get("/ready", health.ready),
-        web.get("/", dashboard.page),
-        web.get("/dashboard/{name}", dashboard.file),
-    ]
+    return [route.make() for route in ROUTES]
 
 
 async def _drain(app: web.Application) -> None:

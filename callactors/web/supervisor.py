@@ -23,7 +23,6 @@ from callactors.system import CallSystem
 from callactors.web import sockets
 from callactors.web.keys import get_system
 from callactors.web.parameters import read_query
-from callactors.web.problems import answering
 from callactors.web.watch import Watch, read_watch
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,6 @@ _MAX_REASON: Final = 123  # bytes, RFC 6455, 5.5
 _COMEBACKS: Final = 500.0  # a second, when all come back after a shutdown
 
 
-@answering
 async def supervisor(request: web.Request) -> web.WebSocketResponse:
     """Tell transitions from now on, or what the query asks for."""
     system = get_system(request)

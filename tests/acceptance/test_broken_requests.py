@@ -8,7 +8,7 @@ from tests.acceptance.fixtures import Connect, Serve
 from tests.acceptance.server import Server
 
 STREAM: Final = "/v1/call/stream/c"
-HEAD: Final = b"POST /v1/call/stream/c HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD: Final = b"POST /v1/call/stream/c HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 PACKET: Final = b'{"sequence": 1, "data": "x", "timestamp": 1.0}'
 
 
@@ -56,7 +56,7 @@ async def test_bytes_that_are_no_http_do_no_harm(shared: Server, connect: Connec
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
         b"GET / HTTP/9.9\r\n\r\n",
         b"\r\n\r\n\r\n",
-        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         HEAD + b"Content-Length: many\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
         HEAD + b"X: " + b"y" * 100_000 + b"\r\n\r\n",

@@ -98,7 +98,7 @@ async def post_and_hang_up(server: Server, client: Client, sequence: int) -> Non
     client.history.send(key, content)
     text = f'{{"sequence": {sequence}, "data": "{content.data}", "timestamp": 1.0}}'
     head = (
-        "POST /v1/call/stream/c HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        "POST /v1/call/stream/c HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(text)}\r\n\r\n"
     )
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)

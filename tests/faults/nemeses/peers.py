@@ -20,7 +20,7 @@ _STORM: Final = 150
 _ABORTED: Final = 40
 _PROGRESS: Final = Expected(progress=50)
 _HANDSHAKE: Final = (
-    b"GET /ws/supervisor?snapshot=1&kinds=attempt HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n"
+    b"GET /ws/supervisor?snapshot=1&kinds=attempt HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 
@@ -71,7 +71,7 @@ async def abort_requests(scene: Scene) -> None:
 def _request(item: Item) -> bytes:
     key, content = item
     body = json.dumps({"sequence": key.sequence, "data": content.data, "timestamp": content.timestamp})
-    head = f"POST /v1/call/stream/{key.call_id} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST /v1/call/stream/{key.call_id} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
 
 

@@ -1,0 +1,209 @@
+"""Who may come in: names of the server, origins of pages, and what a request is granted."""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import wraps
+from typing import Final, TypeAlias
+
+from aiohttp import hdrs, web
+
+from callactors.access import LOCAL, Grant, Scope
+from callactors.errors import (
+    CallNotAllowed,
+    ForeignOrigin,
+    InsufficientScope,
+    KeyBusy,
+    Misdirected,
+    Unauthorized,
+)
+from callactors.web.keys import get_system
+from callactors.web.problems import Handler
+
+Authorize: TypeAlias = Callable[[web.Request, frozenset[Scope]], Awaitable[Grant]]
+"""Returns what a request is granted, of which one of the scopes must be a part, or raises an AccessError."""
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+SUBPROTOCOL: Final = "callactors.v1"
+BEARER_SUBPROTOCOL: Final = "bearer."
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_FORWARDED: Final = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR)
+_SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardRules:
+    """Whom to let in.
+
+    *hosts* are the names that a Host header may say, all if there are none; *origins* are those of pages that
+    may write and open WebSockets, beside the server's own; *proxies* may say whom they speak for.
+    *is_insecure* lets everybody in as long as there are no keys, not only who asks from this machine.
+    *key_busy* is how many requests and sockets of one key may be under way.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    proxies: tuple[Network, ...] = ()
+    is_insecure: bool = False
+    key_busy: int = 10_000
+
+
+class Guard:
+    """Decides about each request; *authorize* in place of keys."""
+
+    def __init__(self, rules: GuardRules, authorize: Authorize | None = None) -> None:
+        self._rules = rules
+        self._authorize = authorize
+        self._busy: Counter[str] = Counter()
+
+    async def admit(self, request: web.Request, opens: frozenset[Scope]) -> Grant:
+        """Return what *request* is granted; the table of routes says which scopes open its route.
+
+        Raises:
+            AccessError: it may not.
+        """
+        self.check_names(request)
+        if self._authorize is not None:
+            grant = await self._authorize(request, opens)
+        else:
+            grant = self._find_grant(request)
+        if not grant.scopes & opens:
+            raise InsufficientScope(opens)
+        call_id = request.match_info.get("call_id")
+        if grant.prefix and call_id is not None and not grant.covers(call_id):
+            raise CallNotAllowed(grant.prefix)
+        return grant
+
+    def check_names(self, request: web.Request) -> None:
+        """Refuse a Host that is not ours, and what a page of another origin must not do.
+
+        Raises:
+            Misdirected, ForeignOrigin: so it is.
+        """
+        rules, headers = self._rules, request.headers
+        if rules.hosts and _name(headers.get(hdrs.HOST, "")) not in rules.hosts:
+            raise Misdirected
+        origin = headers.get(hdrs.ORIGIN)
+        if origin is None or (request.method in _SAFE and hdrs.UPGRADE not in headers):
+            return
+        if origin.partition("://")[2] != headers.get(hdrs.HOST) and origin not in rules.origins:
+            raise ForeignOrigin
+
+    @contextmanager
+    def counting(self, grant: Grant) -> Iterator[None]:
+        """Count a request of *grant* as under way.
+
+        Raises:
+            KeyBusy: too many are.
+        """
+        busy = self._busy
+        if busy[grant.name] >= self._rules.key_busy:
+            raise KeyBusy(self._rules.key_busy)
+        busy[grant.name] += 1
+        try:
+            yield
+        finally:
+            busy[grant.name] -= 1
+            if not busy[grant.name]:
+                del busy[grant.name]
+
+    def holding(self, request: web.Request, on_end: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call *on_end* if what *request* was granted ends."""
+        if self._authorize is not None:
+            return nullcontext()
+        return get_system(request).keys.holding(request[GRANT], on_end)
+
+    def client_address(self, request: web.Request) -> str:
+        """Return whose request it is: the last that no trusted proxy speaks for."""
+        address = request.remote or ""
+        for told in reversed(request.headers.get(hdrs.X_FORWARDED_FOR, "").split(",")):
+            if not told.strip() or not self._is_proxy(address):
+                break
+            address = told.strip()
+        return address
+
+    def _find_grant(self, request: web.Request) -> Grant:
+        keys = get_system(request).keys
+        text = _find_key(request)
+        if text is not None:
+            grant = keys.find(text)
+            if grant is None:
+                raise Unauthorized("the key is wrong, or it has ended")
+            return grant
+        if not keys.is_empty:
+            raise Unauthorized("send a key: Authorization: Bearer KEY")
+        if not self._rules.is_insecure:
+            _check_local(request)
+        return LOCAL
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._rules.proxies)
+
+
+GUARD: Final = web.AppKey("callactors_guard", Guard)
+GRANT: Final = web.RequestKey("callactors_grant", Grant)
+
+
+def get_guard(request: web.Request) -> Guard:
+    """Return the guard of *request*, also from within a sub-app."""
+    guard = request.app.get(GUARD)
+    return request.config_dict[GUARD] if guard is None else guard
+
+
+def guarded(handler: Handler, opens: frozenset[Scope]) -> Handler:
+    """Wrap *handler* so that it gets only requests that one of the scopes opens; their grant is in GRANT."""
+
+    @wraps(handler)
+    async def guard(request: web.Request) -> web.StreamResponse:
+        guard = get_guard(request)
+        request[GRANT] = grant = await guard.admit(request, opens)
+        with guard.counting(grant):
+            return await handler(request)
+
+    return guard
+
+
+def _find_key(request: web.Request) -> str | None:
+    """Return the key that *request* brings: a program's in Authorization, a page's as a subprotocol."""
+    header = request.headers.get(hdrs.AUTHORIZATION)
+    if header is not None:
+        scheme, _, text = header.partition(" ")
+        return text.strip() if scheme.lower() == "bearer" else ""
+    for told in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()):
+        for protocol in told.split(","):
+            if protocol.strip().startswith(BEARER_SUBPROTOCOL):
+                return protocol.strip().removeprefix(BEARER_SUBPROTOCOL)
+    return None
+
+
+def _check_local(request: web.Request) -> None:
+    """While there are no keys only this machine may ask, and by a loopback name: any page could by another.
+
+    Raises:
+        Unauthorized: it comes from elsewhere, or perhaps does.
+    """
+    if any(name in request.headers for name in _FORWARDED):
+        raise Unauthorized("there are no keys yet, and this came through a proxy: make keys first")
+    if not _is_loopback(request.remote) or _name(request.headers.get(hdrs.HOST, "")) not in _LOOPBACK_NAMES:
+        raise Unauthorized("there are no keys yet: until then ask from this machine, by the name localhost")
+
+
+def _is_loopback(address: str | None) -> bool:
+    if address == "127.0.0.1":
+        return True
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _name(host: str) -> str:
+    """Return the name in a Host header, without its port."""
+    name, colon, port = host.rpartition(":")
+    return (name if colon and not port.endswith("]") else host).lower()
