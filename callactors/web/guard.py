@@ -21,13 +21,13 @@ from callactors.errors import (
 )
 from callactors.web.keys import get_system
 from callactors.web.problems import Handler
+from callactors.web.sockets import SUBPROTOCOL
 
 Authorize: TypeAlias = Callable[[web.Request, frozenset[Scope]], Awaitable[Grant]]
 """Returns what a request is granted, of which one of the scopes must be a part, or raises an AccessError."""
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-SUBPROTOCOL: Final = "callactors.v1"
-BEARER_SUBPROTOCOL: Final = "bearer."
+_BEARER_SUBPROTOCOL: Final = "bearer."
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _FORWARDED: Final = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR)
 _SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
@@ -175,11 +175,16 @@ def _find_key(request: web.Request) -> str | None:
     if header is not None:
         scheme, _, text = header.partition(" ")
         return text.strip() if scheme.lower() == "bearer" else ""
-    for told in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()):
-        for protocol in told.split(","):
-            if protocol.strip().startswith(BEARER_SUBPROTOCOL):
-                return protocol.strip().removeprefix(BEARER_SUBPROTOCOL)
-    return None
+    told = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
+    offered = [protocol.strip() for protocol in told.split(",")]
+    found = [
+        protocol.removeprefix(_BEARER_SUBPROTOCOL)
+        for protocol in offered
+        if protocol.startswith(_BEARER_SUBPROTOCOL)
+    ]
+    if found and SUBPROTOCOL not in offered:
+        raise Unauthorized(f"offer the subprotocol {SUBPROTOCOL} beside the key, for the answer to name")
+    return found[0] if found else None
 
 
 def _check_local(request: web.Request) -> None:

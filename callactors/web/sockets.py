@@ -7,6 +7,7 @@ from aiohttp import web
 
 from callactors.errors import UpgradeRequired
 
+SUBPROTOCOL: Final = "callactors.v1"
 HEARTBEAT: Final = 20.0
 SEND_TIMEOUT: Final = 10.0  # how long a peer may take to read what waits for it
 CLOSE_TIMEOUT: Final = 1.0
@@ -19,7 +20,11 @@ async def accept(request: web.Request, *, max_message: int) -> web.WebSocketResp
         UpgradeRequired: it asks for none.
     """
     ws = web.WebSocketResponse(
-        heartbeat=HEARTBEAT, timeout=CLOSE_TIMEOUT, compress=False, max_msg_size=max_message
+        heartbeat=HEARTBEAT,
+        timeout=CLOSE_TIMEOUT,
+        compress=False,
+        max_msg_size=max_message,
+        protocols=(SUBPROTOCOL,),
     )
     if not ws.can_prepare(request):
         raise UpgradeRequired

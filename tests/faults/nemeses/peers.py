@@ -71,8 +71,9 @@ async def abort_requests(scene: Scene) -> None:
 def _request(item: Item) -> bytes:
     key, content = item
     body = json.dumps({"sequence": key.sequence, "data": content.data, "timestamp": content.timestamp})
-    head = f"POST /v1/call/stream/{key.call_id} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    head = f"POST /v1/call/stream/{key.call_id} HTTP/1.1\r\nHost: localhost\r\n"
+    rest = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    return (head + rest).encode()
 
 
 async def _connect(scene: Scene, *, receives: int | None = None) -> StreamWriter:
