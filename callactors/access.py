@@ -5,11 +5,14 @@ A key is `ca_<id>_<secret>`: the id is public, of the secret only its SHA-256 is
 
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from math import inf
 from typing import Final, NamedTuple
+
+from callactors.errors import CallNotAllowed
 
 _KEY: Final = re.compile(r"ca_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
@@ -38,7 +41,17 @@ class Grant:
     until: float = inf
 
     def covers(self, call_id: str) -> bool:
+        """Whether it is for the call *call_id*."""
         return call_id.startswith(self.prefix)
+
+    def check(self, call_ids: Iterable[str]) -> None:
+        """Do nothing if it is for all of *call_ids*.
+
+        Raises:
+            CallNotAllowed: it is not.
+        """
+        if self.prefix and not all(map(self.covers, call_ids)):
+            raise CallNotAllowed(self.prefix)
 
 
 LOCAL: Final = Grant("local", EVERYTHING)

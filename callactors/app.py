@@ -4,7 +4,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from aiohttp import web
 
@@ -14,10 +13,10 @@ from callactors.retry import RetryPolicy
 from callactors.settings import Settings
 from callactors.store.embedded import EmbeddedPostgres
 from callactors.system import CallSystem, SystemOptions
+from callactors.web.guard import GuardRules
+from callactors.web.limits import Limits
 from callactors.web.problems import no_route
 from callactors.web.setup import routes, setup
-
-_MAX_BODY: Final = 1024 * 1024
 
 
 def create_app() -> web.Application:
@@ -27,8 +26,8 @@ def create_app() -> web.Application:
 
 def make_app(settings: Settings) -> web.Application:
     """Return the application; without a database URL it starts and stops a PostgreSQL of its own."""
-    app = web.Application(client_max_size=_MAX_BODY)
-    setup(app, _system(settings))
+    app = web.Application(client_max_size=settings.max_body)
+    setup(app, _system(settings), rules=_rules(settings), limits=_limits(settings))
     app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
     return app
 
@@ -38,13 +37,17 @@ async def _system(settings: Settings) -> AsyncIterator[CallSystem]:
     async with AsyncExitStack() as stack:
         dsn = settings.database_url
         if dsn is None:
-            data_dir = None if settings.ephemeral else settings.data_dir or _default_data_dir()
+            data_dir = None if settings.ephemeral else data_dir_of(settings)
             dsn = (await stack.enter_async_context(EmbeddedPostgres(data_dir=data_dir))).dsn
         yield await stack.enter_async_context(CallSystem(dsn, _processor(settings), _options(settings)))
 
 
-def _default_data_dir() -> Path:
-    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "callactors"
+def data_dir_of(settings: Settings) -> Path:
+    """Return where the own PostgreSQL keeps its data."""
+    return (
+        settings.data_dir
+        or Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "callactors"
+    )
 
 
 def _processor(settings: Settings) -> FlakyProcessor:
@@ -53,6 +56,27 @@ def _processor(settings: Settings) -> FlakyProcessor:
         latency_max=settings.flaky_latency_max,
         failure_rate=settings.flaky_failure_rate,
         seed=settings.flaky_seed,
+    )
+
+
+def _rules(settings: Settings) -> GuardRules:
+    own = frozenset() if settings.public_url is None else {settings.public_url}
+    return GuardRules(
+        hosts=settings.hosts,
+        origins=settings.origins | own,
+        proxies=settings.trusted_proxies,
+        is_insecure=settings.insecure,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        body_timeout=settings.body_timeout,
+        silence_timeout=settings.silence_timeout,
+        supervisors=settings.max_supervisors,
+        key_busy=settings.key_busy,
+        key_new_calls=settings.key_new_calls,
+        is_compression_allowed=settings.compressed_bodies,
     )
 
 

@@ -6,26 +6,36 @@ import gc
 import ipaddress
 import logging
 import os
+import resource
 import select
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
 
+from callactors.access import mask_keys
+from callactors.admin import add_keys_command, run_keys
 from callactors.app import make_app
-from callactors.errors import StartupError, UvloopNotFound, WrongSettings
+from callactors.errors import KeysMissing, StartupError, UnknownKey, UvloopNotFound, WrongSettings
 from callactors.settings import Settings, read_settings
+from callactors.tls import make_context
 from callactors.turns import ShortTurns
+from callactors.web.doorman import make_door
+from callactors.web.keys import SYSTEM
 
 log = logging.getLogger("callactors")
 
 _BACKLOG: Final = 1024
-_KEEPALIVE: Final = 75.0
+_LINGERING: Final = 2.0  # seconds that the rest of a refused body is read
+_OTHER_FILES: Final = 128
+_LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _HANDLER_MARGIN: Final = 1.0  # seconds: a handler waits for the database no longer than ack_timeout
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 
@@ -39,20 +49,31 @@ Watch the calls on {url}/ in a browser, or with a program on {ws_url}/ws/supervi
 """
 
 
+class _Formatter(logging.Formatter):
+    """Writes no key's secret, whoever logs it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask_keys(super().format(record))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 could not start, 2 wrong usage."""
-    options = vars(_parser().parse_args(arguments))
-    options.pop("command")
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    """Run the command and return its exit code: 0 done, 1 could not start or be done, 2 wrong usage."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Formatter(_LOG_FORMAT))
     logging.getLogger("transitions").setLevel(logging.WARNING)
     try:
-        return _serve(read_settings(options))
-    except WrongSettings as error:
+        settings = read_settings(vars(options))
+        if options.command == "serve":
+            return _serve(settings)
+        logging.getLogger().setLevel(logging.WARNING)
+        print(asyncio.run(run_keys(settings, options)))
+    except (WrongSettings, KeysMissing) as error:
         return _refuse(str(error), 2)
-    except StartupError as error:
+    except (StartupError, UnknownKey) as error:
         return _refuse(str(error), 1)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,11 +95,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--ephemeral", **flags, help="keep nothing: the own PostgreSQL's data is deleted at the end"
     )
-    serve.add_argument("--insecure", **flags, help="listen beyond loopback although there are no keys yet")
+    serve.add_argument("--insecure", **flags, help="let everybody in as long as there are no keys")
+    serve.add_argument("--tls-cert", type=Path, help="serve TLS with this certificate (chain) in PEM")
+    serve.add_argument("--tls-key", type=Path, help="and this key; by default it stands in the same file")
     serve.add_argument(
         "--unsafe-durability", **flags, help="accept a PostgreSQL that may lose commits in a crash"
     )
     serve.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
+    add_keys_command(commands)
     return parser
 
 
@@ -100,17 +124,13 @@ def _refuse(sentence: str, code: int) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    if not settings.insecure and not _is_loopback(settings.host):
-        text = (
-            f"{settings.host} can be reached from elsewhere and there are no keys: add --insecure to allow it"
-        )
-        return _refuse(text, 2)
     try:
         listener = _bind(settings.host, settings.port)
     except OSError as error:
         other = "--host" if isinstance(error, socket.gaierror) else "--port"
         text = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another {other}"
         return _refuse(text, 1)
+    _raise_file_limit(settings.max_connections)
     with listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         with asyncio.Runner(loop_factory=_choose_loop(settings)) as runner:
@@ -118,38 +138,75 @@ def _serve(settings: Settings) -> int:
 
 
 async def _run(settings: Settings, listener: socket.socket) -> int:
-    stopping = _stop_on_signals()
-    runner = web.AppRunner(
-        make_app(settings),
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=_KEEPALIVE,
-        shutdown_timeout=settings.ack_timeout + _HANDLER_MARGIN,
-    )
+    stopping, context = _stop_on_signals(), make_context(settings)
+    app = make_app(settings)
+    runner = _make_runner(app, settings)
     try:
         if await _start(runner, stopping):
+            if app[SYSTEM].keys.is_empty and not (settings.insecure or _is_loopback(settings.host)):
+                raise KeysMissing(settings.host)
             _spare_the_collector()
-            await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            address = f"{host}:{settings.port}"
-            print(_READY.format(url=f"http://{address}", ws_url=f"ws://{address}"), flush=True)
-            await stopping.wait()
-            log.info("stopping; a second signal stops at once")
+            async with _open_door(runner, settings, listener, context):
+                url = _url(settings)
+                print(_READY.format(url=url, ws_url=url.replace("http", "ws", 1)), flush=True)
+                await stopping.wait()
+                log.info("stopping; a second signal stops at once")
     finally:
-        await _clean_up(runner, listener)
+        await runner.cleanup()
     return 0
 
 
-async def _clean_up(runner: web.AppRunner, listener: socket.socket) -> None:
-    """Let nobody in any more but those who are at the door, and clean up.
+def _make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
+    return web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=settings.compressed_bodies,
+        keepalive_timeout=settings.keepalive_timeout,
+        lingering_time=_LINGERING,
+        max_field_size=settings.max_header_size,
+        max_headers=settings.max_headers,
+        max_line_size=settings.max_header_size,
+        shutdown_timeout=settings.ack_timeout + _HANDLER_MARGIN,
+    )
+
+
+@asynccontextmanager
+async def _open_door(
+    runner: web.AppRunner, settings: Settings, listener: socket.socket, context: ssl.SSLContext | None
+) -> AsyncIterator[None]:
+    """Take connections; at the end let nobody in any more but those who are at the door.
 
     When it closes, asyncio forgets a connection that is accepted but not made, and aiohttp drops what one
     sends that has not come to its first request, and waits for that in vain.
     """
-    asyncio.get_running_loop().remove_reader(listener)
-    for _ in range(_DOORSTEP):
-        await asyncio.sleep(0)
-    await runner.cleanup()
+    loop = asyncio.get_running_loop()
+    door = make_door(runner, settings.max_connections)
+    opened = await loop.create_server(door, sock=listener, backlog=_BACKLOG, ssl=context)
+    try:
+        yield
+    finally:
+        loop.remove_reader(listener)
+        for _ in range(_DOORSTEP):
+            await asyncio.sleep(0)
+        opened.close()
+
+
+def _url(settings: Settings) -> str:
+    if settings.public_url is not None:
+        return settings.public_url
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'http' if settings.tls_cert is None else 'https'}://{host}:{settings.port}"
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Let the process have a file for each connection, as far as it may."""
+    wanted = connections + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning("only %d open files are allowed: set CALLACTORS_MAX_CONNECTIONS below that", hard)
 
 
 async def _start(runner: web.AppRunner, stopping: asyncio.Event) -> bool:

@@ -12,6 +12,7 @@ CallactorsError
 │   ├── DataDirBusy
 │   ├── EmbeddedFailed
 │   ├── KeysMissing
+│   ├── TlsFailed
 │   └── UvloopNotFound
 ├── UnknownKey                      no such API key, or one that has ended
 ├── BadTransition                   a trigger that the present state does not know
@@ -141,6 +142,11 @@ class KeysMissing(StartupError):
             f"{host} can be reached from elsewhere and there are no keys:"
             " make one with 'callactors keys create --scope ingest', or add --insecure to let everybody in"
         )
+
+
+class TlsFailed(StartupError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"cannot serve TLS: {reason}; check --tls-cert and --tls-key")
 
 
 class UvloopNotFound(StartupError):

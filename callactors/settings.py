@@ -5,13 +5,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BeforeValidator, Field, IPvAnyNetwork, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from callactors.errors import FieldError, WrongSettings
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -32,6 +41,12 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     insecure: bool = False
+    hosts: Names = frozenset()
+    origins: Names = frozenset()
+    trusted_proxies: Networks = ()
+    public_url: Annotated[str, Field(pattern=r"^https?://[^/?#]+$")] | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     uvloop: bool = False
     node: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/]+$")] | None = None
 
@@ -44,6 +59,18 @@ class Settings(BaseSettings):
     max_resident: Count = 100_000
     idle_timeout: Annotated[float, Field(gt=0)] = 60.0
     mailbox_limit: Count = 256
+
+    max_connections: Count = 16_000
+    max_body: Annotated[int, Field(ge=1_024)] = 1024 * 1024
+    max_headers: Annotated[int, Field(ge=8)] = 64
+    max_header_size: Annotated[int, Field(ge=1_024)] = 8_190
+    keepalive_timeout: Timeout = 75.0
+    body_timeout: Timeout = 10.0
+    silence_timeout: Timeout = 300.0
+    max_supervisors: Count = 5_000
+    key_busy: Count = 10_000
+    key_new_calls: Annotated[float, Field(gt=0)] = 1_000.0
+    compressed_bodies: bool = False
 
     flaky_latency_min: Seconds = 1.0
     flaky_latency_max: Seconds = 3.0

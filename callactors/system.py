@@ -247,6 +247,10 @@ class CallSystem:
         if self.is_draining:
             raise Draining
 
+    def has(self, call_id: str) -> bool:
+        """Whether the call has an actor in memory."""
+        return call_id in self._registry
+
     @property
     def resident(self) -> int:
         """How many calls have an actor in memory."""

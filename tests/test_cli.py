@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 
 from callactors import cli
+from callactors.settings import Settings
 
 CLIENTS = 50
 
@@ -43,11 +44,11 @@ async def test_a_stop_waits_for_nobody_who_has_just_come(turns: int) -> None:
     runner = web.AppRunner(app, shutdown_timeout=1_000)
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    clients = [call(listener.getsockname()[1]) for _ in range(CLIENTS)]
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    await cli._clean_up(runner, listener)
+    async with cli._open_door(runner, Settings(), listener, None):
+        clients = [call(listener.getsockname()[1]) for _ in range(CLIENTS)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await runner.cleanup()
     for client in clients:
         told = await read_to_end(client)
         assert not told or told.startswith(b"HTTP/1.1 200 ")

@@ -18,6 +18,7 @@ from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors.system import CallSystem, SystemOptions
 from callactors.web.keys import SYSTEM
+from callactors.web.limits import Limits
 from callactors.web.lines import MAX_LINE, TOGETHER, WINDOW, LineFailed, read_lines
 from callactors.web.setup import routes, setup
 from tests.proxy import proxy_to
@@ -180,6 +181,9 @@ async def test_what_has_come_of_a_body_that_breaks_off_is_stored(client: Client,
     assert (status, told["total_received"], told["missing_count"]) == (202, 301, 0)
 
 
+LIMITS = Limits()
+
+
 class Pieces(StreamReader):
     """A body that has come whole, in pieces."""
 
@@ -194,7 +198,7 @@ class Pieces(StreamReader):
 @given(st.lists(st.binary(max_size=6).map(lambda piece: piece.replace(b"\x0b", b"\n")), max_size=30))
 def test_lines_do_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
     async def read(pieces: list[bytes]) -> list[tuple[int, bytes]]:
-        return [line async for some in read_lines(Pieces(pieces)) for line in some]
+        return [line async for some in read_lines(Pieces(pieces), LIMITS) for line in some]
 
     found = asyncio.run(read(pieces))
     wanted = [(n, line) for n, line in enumerate(b"".join(pieces).split(b"\n"), 1) if line.strip()]
@@ -203,6 +207,6 @@ def test_lines_do_not_depend_on_the_pieces(pieces: list[bytes]) -> None:
 
 async def test_a_long_line_is_refused_before_all_of_it_has_come() -> None:
     with pytest.raises(LineFailed) as caught:
-        async for _ in read_lines(Pieces([b"\n", b"x" * MAX_LINE, b"x"])):
+        async for _ in read_lines(Pieces([b"\n", b"x" * MAX_LINE, b"x"]), LIMITS):
             pass
     assert caught.value.line == 2

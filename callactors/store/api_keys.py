@@ -5,7 +5,7 @@ import hmac
 import logging
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from asyncpg import Record
@@ -43,6 +43,19 @@ from api_keys where revoked_at is null and coalesce(expires_at > clock_timestamp
 _ANY: Final = "select exists (select from api_keys)"
 
 
+class StoredKey(NamedTuple):
+    """What there is to tell of a key."""
+
+    key_id: str
+    scopes: Sequence[str]
+    prefix: str
+    note: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    is_live: bool
+
+
 async def create_key(
     connection: Connection,
     actor: str,
@@ -57,9 +70,9 @@ async def create_key(
         return await _create(connection, actor, "key created", sorted(scopes), prefix, note, lifetime)
 
 
-async def list_keys(connection: Connection) -> Sequence[Record]:
+async def list_keys(connection: Connection) -> Sequence[StoredKey]:
     """Return all keys, the oldest first, without what would open anything."""
-    return await connection.fetch(_LIST)
+    return [StoredKey(*record) for record in await connection.fetch(_LIST)]
 
 
 async def revoke_key(connection: Connection, actor: str, key_id: str) -> None:

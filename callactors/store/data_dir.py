@@ -58,6 +58,20 @@ class DataDir:
             remove_socket_dir(Path(socket_dir))
         self.sign(os.getpid())
 
+    def find_socket_dir(self) -> str:
+        """Return where the server that holds the lock has its socket; "" if there is none."""
+        try:
+            self._lock = os.open(self.path / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return ""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return self._signature()[1]
+        finally:
+            self.release()
+        return ""
+
     def sign(self, pid: int, socket_dir: Path | str = "") -> None:
         """Write into the lock file who holds it, for the one who finds it held or left behind."""
         os.ftruncate(self._lock, os.pwrite(self._lock, f"{pid}\n{socket_dir}".encode(), 0))

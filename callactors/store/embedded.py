@@ -22,7 +22,7 @@ from callactors.store.account import Account, choose_account
 from callactors.store.binaries import find_binaries, version
 from callactors.store.data_dir import DataDir, remove_socket_dir, sync_dir
 
-__all__ = ["EmbeddedPostgres", "find_binaries"]
+__all__ = ["EmbeddedPostgres", "find_binaries", "find_running"]
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,7 @@ class EmbeddedPostgres:
         """Where to connect, from `start` to `stop`."""
         if self._socket_dir is None:
             raise RuntimeError("the embedded PostgreSQL is not started")
-        host = quote(str(self._socket_dir))
-        return f"postgresql://callactors@/callactors?host={host}&port=5432"  # PGPORT would fill in a port
+        return _dsn(str(self._socket_dir))
 
     async def start(self) -> str:
         """Start the server and return its DSN; the database `callactors` exists then.
@@ -216,6 +215,17 @@ class EmbeddedPostgres:
             await connection.execute("create database callactors")
         finally:
             await connection.close()
+
+
+def find_running(data_dir: Path) -> str | None:
+    """Return the DSN of the server that runs on *data_dir*, or None if none does."""
+    socket_dir = DataDir(data_dir.absolute()).find_socket_dir()
+    return _dsn(socket_dir) if socket_dir else None
+
+
+def _dsn(socket_dir: str) -> str:
+    host = quote(socket_dir)
+    return f"postgresql://callactors@/callactors?host={host}&port=5432"  # PGPORT would fill in a port
 
 
 def _make_socket_dir(account: Account) -> Path:

@@ -10,6 +10,7 @@ from callactors.sequence import StreamSequence
 from callactors.store import history, listing
 from callactors.store.calls import StoredCall
 from callactors.store.summaries import count_missing, describe
+from callactors.web.guard import GRANT
 from callactors.web.keys import get_system
 from callactors.web.parameters import EventsQuery, NoQuery, PacketsQuery, read_calls_query, read_query
 
@@ -56,6 +57,7 @@ async def packets(request: web.Request) -> web.Response:
 async def stats(request: web.Request) -> web.Response:
     """Tell the figures of all calls together."""
     read_query(request, NoQuery)
+    request[GRANT].check([""])  # they tell of all calls
     return _answer(await get_system(request).stats.read())
 
 

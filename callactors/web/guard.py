@@ -6,20 +6,23 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
+from time import monotonic
 from typing import Final, TypeAlias
 
 from aiohttp import hdrs, web
 
 from callactors.access import LOCAL, Grant, Scope
 from callactors.errors import (
-    CallNotAllowed,
     ForeignOrigin,
     InsufficientScope,
     KeyBusy,
     Misdirected,
+    TooManyNewCalls,
     Unauthorized,
 )
+from callactors.web.buckets import Bucket
 from callactors.web.keys import get_system
+from callactors.web.limits import Limits
 from callactors.web.problems import Handler
 from callactors.web.sockets import SUBPROTOCOL
 
@@ -40,23 +43,23 @@ class GuardRules:
     *hosts* are the names that a Host header may say, all if there are none; *origins* are those of pages that
     may write and open WebSockets, beside the server's own; *proxies* may say whom they speak for.
     *is_insecure* lets everybody in as long as there are no keys, not only who asks from this machine.
-    *key_busy* is how many requests and sockets of one key may be under way.
     """
 
     hosts: frozenset[str] = frozenset()
     origins: frozenset[str] = frozenset()
     proxies: tuple[Network, ...] = ()
     is_insecure: bool = False
-    key_busy: int = 10_000
 
 
 class Guard:
     """Decides about each request; *authorize* in place of keys."""
 
-    def __init__(self, rules: GuardRules, authorize: Authorize | None = None) -> None:
+    def __init__(self, rules: GuardRules, limits: Limits, authorize: Authorize | None = None) -> None:
         self._rules = rules
+        self._limits = limits
         self._authorize = authorize
         self._busy: Counter[str] = Counter()
+        self._new_calls: dict[str, Bucket] = {}
 
     async def admit(self, request: web.Request, opens: frozenset[Scope]) -> Grant:
         """Return what *request* is granted; the table of routes says which scopes open its route.
@@ -72,8 +75,8 @@ class Guard:
         if not grant.scopes & opens:
             raise InsufficientScope(opens)
         call_id = request.match_info.get("call_id")
-        if grant.prefix and call_id is not None and not grant.covers(call_id):
-            raise CallNotAllowed(grant.prefix)
+        if call_id is not None:
+            grant.check([call_id])
         return grant
 
     def check_names(self, request: web.Request) -> None:
@@ -98,9 +101,9 @@ class Guard:
         Raises:
             KeyBusy: too many are.
         """
-        busy = self._busy
-        if busy[grant.name] >= self._rules.key_busy:
-            raise KeyBusy(self._rules.key_busy)
+        busy, limit = self._busy, self._limits.key_busy
+        if busy[grant.name] >= limit and grant is not LOCAL:
+            raise KeyBusy(limit)
         busy[grant.name] += 1
         try:
             yield
@@ -108,6 +111,18 @@ class Guard:
             busy[grant.name] -= 1
             if not busy[grant.name]:
                 del busy[grant.name]
+
+    def count_call(self, request: web.Request, call_id: str) -> None:
+        """Count a call that is not in memory against what *request*'s key may begin.
+
+        Raises:
+            TooManyNewCalls: it has begun too many.
+        """
+        grant, limit = request[GRANT], self._limits.key_new_calls
+        if grant is LOCAL or get_system(request).has(call_id):
+            return
+        if not self._new_calls.setdefault(grant.name, Bucket(limit)).take(monotonic()):
+            raise TooManyNewCalls(limit)
 
     def holding(self, request: web.Request, on_end: Callable[[], None]) -> AbstractContextManager[None]:
         """Call *on_end* if what *request* was granted ends."""

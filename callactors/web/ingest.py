@@ -1,20 +1,24 @@
 """Packets and completes come in."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from callactors.call import Accepted, Completed
-from callactors.errors import BrokenBody, UnsupportedMediaType
+from callactors.errors import BrokenBody, SlowBody, Unauthorized, UnsupportedMediaType
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
+from callactors.web.guard import get_guard
 from callactors.web.keys import get_system
+from callactors.web.limits import get_limits
 from callactors.web.lines import LineFailed, LineIngest
 from callactors.web.problems import problem_of
 from callactors.web.replies import accepted_response
 
 _NDJSON: Final = "application/x-ndjson"
+_ENCODINGS: Final = frozenset({"gzip", "deflate"})
 _TOLD_GAPS: Final = 10
 _JSON: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})
 
@@ -22,6 +26,7 @@ _JSON: Final = frozenset({None, "application/json", "application/json; charset=u
 async def stream(request: web.Request) -> web.StreamResponse:
     """Store one packet, or each line of a stream of them; 202 after the commit."""
     call_id = check_call_id(request.match_info["call_id"])
+    get_guard(request).count_call(request, call_id)
     if request.headers.get("Content-Type") not in _JSON and request.content_type == _NDJSON:
         return await _stream_lines(request, call_id)
     system = get_system(request)
@@ -32,11 +37,15 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream_lines(request: web.Request, call_id: str) -> web.StreamResponse:
-    if "Content-Encoding" in request.headers or not _is_utf8(request):
+    _check_encoding(request)
+    if not _is_utf8(request):
         raise UnsupportedMediaType
-    ingest = LineIngest(get_system(request), call_id)
+    ingest, body = LineIngest(get_system(request), call_id, get_limits(request)), request.content
     try:
-        await ingest.run(request.content)
+        with get_guard(request).holding(
+            request, lambda: body.set_exception(Unauthorized("the key has ended"))
+        ):
+            await ingest.run(body)
     except LineFailed as failed:
         return problem_of(request, failed.error, line=failed.line, stored=failed.line - 1)
     return accepted_response(request, _present_lines(call_id, ingest))
@@ -51,15 +60,35 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 
 async def _read_json(request: web.Request) -> bytes:
-    if "Content-Encoding" in request.headers:
-        raise UnsupportedMediaType
+    _check_encoding(request)
     try:
-        body = await request.read()
+        body = await (request.read() if request.content.is_eof() else _read_slowly(request))
     except (ConnectionError, web.RequestPayloadError):
         raise BrokenBody from None
     if body and request.headers.get("Content-Type") not in _JSON and not _is_json(request):
         raise UnsupportedMediaType
     return body
+
+
+async def _read_slowly(request: web.Request) -> bytes:
+    """Read a body that has not come as a whole with its head."""
+    timeout = get_limits(request).body_timeout
+    try:
+        async with asyncio.timeout(timeout):
+            return await request.read()
+    except TimeoutError:
+        raise SlowBody(timeout) from None
+
+
+def _check_encoding(request: web.Request) -> None:
+    """Refuse a body that nobody inflates.
+
+    Raises:
+        UnsupportedMediaType: so it is.
+    """
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is not None and not (get_limits(request).is_compression_allowed and encoding in _ENCODINGS):
+        raise UnsupportedMediaType
 
 
 def _is_json(request: web.Request) -> bool:

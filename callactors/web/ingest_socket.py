@@ -16,6 +16,7 @@ from callactors.errors import CallactorsError, CallError, FieldError, InputError
 from callactors.packets import CompleteRequest, Packet, check_call_id, read_complete, read_packet
 from callactors.system import CallSystem
 from callactors.web import sockets
+from callactors.web.guard import get_guard
 from callactors.web.ingest import present_completed
 from callactors.web.keys import get_system
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
@@ -24,6 +25,8 @@ from callactors.web.problems import describe
 log = logging.getLogger(__name__)
 
 _MAX_FRAME: Final = 1024 * 1024
+_SHUTDOWN: Final = (WSCloseCode.SERVICE_RESTART, b"the server is shutting down")
+_KEY_ENDED: Final = (WSCloseCode.POLICY_VIOLATION, b"the key has ended")
 _TOPIC: Final = "ingest sockets"  # nothing is published: subscribers hear of the shutdown
 
 
@@ -38,14 +41,16 @@ class _Sent(NamedTuple):
 async def stream_socket(request: web.Request) -> web.WebSocketResponse:
     """Store the packet in each text frame."""
     call_id = check_call_id(request.match_info["call_id"])
-    system = get_system(request)
+    system, guard = get_system(request), get_guard(request)
     system.check_not_draining()
+    guard.count_call(request, call_id)
     ws = await sockets.accept(request, max_message=_MAX_FRAME)
     ingest = _SocketIngest(system, call_id, request, ws)
-    subscription = system.hub.subscribe(_TOPIC, on_end=lambda _: ingest.end())
+    subscription = system.hub.subscribe(_TOPIC, on_end=lambda _: ingest.end(*_SHUTDOWN))
     answers = asyncio.create_task(ingest.answer())
     try:
-        await ingest.read()
+        with guard.holding(request, lambda: ingest.end(*_KEY_ENDED)):
+            await ingest.read()
     finally:
         subscription.close()
         answers.cancel()
@@ -70,14 +75,14 @@ class _SocketIngest:
         self._frames = 0
         self._answered = 0
         self._size = 0
-        self._is_ending = False
+        self._ending: tuple[WSCloseCode, bytes] | None = None
         self._is_over = False
         self._has_news = asyncio.Event()
         self._has_room = asyncio.Event()
 
-    def end(self) -> None:
-        """Answer what has come, then close: the server is shutting down."""
-        self._is_ending = True
+    def end(self, code: WSCloseCode, reason: bytes) -> None:
+        """Answer what has come, then close."""
+        self._ending = self._ending or (code, reason)
         self._has_news.set()
         sockets.abort_soon(self._request)
 
@@ -94,7 +99,8 @@ class _SocketIngest:
                 code, reason = WSCloseCode.UNSUPPORTED_DATA, b"send text frames"
                 await sockets.close(self._request, self._ws, code, reason)
                 return
-            self._take(message.data)
+            if self._ending is None:
+                self._take(message.data)
             if not self._frames % TOGETHER:
                 await asyncio.sleep(0)
             while not self._is_over and (
@@ -106,15 +112,16 @@ class _SocketIngest:
                 return
 
     async def answer(self) -> None:
-        """Send acks, and before them what was refused, until the server shuts down."""
+        """Send acks, and before them what was refused, until `end`."""
         try:
-            while self._sent or not self._is_ending:
+            while self._sent or self._ending is None:
                 if self._sent:
                     await self._tell(await self._settle())
                 else:
                     self._has_news.clear()
                     await self._has_news.wait()
-            await self._ws.close(code=WSCloseCode.SERVICE_RESTART, message=b"the server is shutting down")
+            code, reason = self._ending
+            await self._ws.close(code=code, message=reason)
         except TimeoutError:
             sockets.abort(self._request)
         except ConnectionError:

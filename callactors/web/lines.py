@@ -4,6 +4,7 @@ import asyncio
 from asyncio import Future
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from time import monotonic
 from typing import Final, NamedTuple
 
 from aiohttp import StreamReader, web
@@ -17,11 +18,14 @@ from callactors.errors import (
     LineTooLong,
     MailboxFull,
     Overloaded,
+    SlowBody,
+    Unauthorized,
     Unavailable,
 )
 from callactors.packets import Packet, read_packet
 from callactors.sequence import Range
 from callactors.system import CallSystem
+from callactors.web.limits import Limits
 
 MAX_LINE: Final = 1024 * 1024
 TOGETHER: Final = 64  # packets that share a message to the call's actor
@@ -52,9 +56,10 @@ class _Sent(NamedTuple):
 class LineIngest:
     """Stores the packets of one body, in order, and counts what became of them."""
 
-    def __init__(self, system: CallSystem, call_id: str) -> None:
+    def __init__(self, system: CallSystem, call_id: str, limits: Limits) -> None:
         self._system = system
         self._call_id = call_id
+        self._limits = limits
         self._sent: deque[_Sent] = deque()
         self._unanswered = 0
         self._size = 0
@@ -71,7 +76,7 @@ class LineIngest:
             LineFailed: a line is wrong or was not taken, or the body broke off.
         """
         try:
-            async for lines in read_lines(body):
+            async for lines in read_lines(body, self._limits):
                 for start in range(0, len(lines), TOGETHER):
                     await self._send(lines[start : start + TOGETHER])
                     await asyncio.sleep(0)  # others come in between: the body may have a thousand lines ready
@@ -142,17 +147,20 @@ class LineIngest:
             self._sent.pop().reply.cancel()
 
 
-async def read_lines(body: StreamReader) -> AsyncIterator[Sequence[Line]]:
+async def read_lines(body: StreamReader, limits: Limits) -> AsyncIterator[Sequence[Line]]:
     """Yield the lines of *body* that are not blank, as many at a time as have come.
 
     Raises:
-        LineFailed: a line is too long, or the body broke off.
+        LineFailed: a line is too long or comes too slowly, the body broke off, or the key has ended.
     """
     number = 0
     begun: list[bytes] = []  # of a line whose end has not come
     length = 0
+    began = monotonic()
     try:
-        async for chunk in body.iter_any():
+        while chunk := await _read_some(body, limits, monotonic() - began if length else None):
+            if not length:
+                began = monotonic()
             first, *rest = chunk.split(b"\n")
             begun.append(first)
             length += len(first)
@@ -160,13 +168,27 @@ async def read_lines(body: StreamReader) -> AsyncIterator[Sequence[Line]]:
                 whole = [b"".join(begun), *rest[:-1]]
                 yield [(n, line) for n, line in enumerate(whole, number + 1) if line and not line.isspace()]
                 number += len(whole)
-                begun, length = [rest[-1]], len(rest[-1])
+                begun, length, began = [rest[-1]], len(rest[-1]), monotonic()
             if length > MAX_LINE:
                 raise LineFailed(number + 1, LineTooLong(MAX_LINE))
     except (ConnectionError, web.RequestPayloadError):
         raise LineFailed(number + 1, BrokenBody()) from None
+    except (SlowBody, Unauthorized) as error:
+        raise LineFailed(number + 1, error) from None
     if last := b"".join(begun).strip():
         yield [(number + 1, last)]
+
+
+async def _read_some(body: StreamReader, limits: Limits, age: float | None) -> bytes:
+    """Return what comes next, b"" at the end; *age* is that of the line that has begun, in seconds."""
+    timeout = limits.silence_timeout
+    if age is not None:
+        timeout = min(timeout, limits.body_timeout - age)
+    try:
+        async with asyncio.timeout(timeout):
+            return await body.readany()
+    except TimeoutError:
+        raise SlowBody(limits.silence_timeout if age is None else limits.body_timeout) from None
 
 
 def _read(lines: Sequence[Line]) -> tuple[Sequence[Packet], Sequence[int], LineFailed | None]:

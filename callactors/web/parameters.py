@@ -7,10 +7,12 @@ from aiohttp import web
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from callactors.access import Grant
 from callactors.errors import FieldError, InvalidCallId, InvalidFields
 from callactors.packets import MAX_SEQUENCE, EndReason, Stream, check_call_id, pointer
 from callactors.states import CallState
 from callactors.store.listing import Filters, Place, Sort
+from callactors.web.guard import GRANT
 
 _ALONE: Final = ("sort", "limit", "cursor")  # what makes no sense beside call_id
 
@@ -137,6 +139,7 @@ def read_calls_query(request: web.Request) -> CallsQuery:
 
     Raises:
         InvalidFields: they are wrong, or do not go together.
+        CallNotAllowed: they name calls that the key is not for.
     """
     query = read_query(request, CallsQuery)
     if query.call_id:
@@ -152,6 +155,20 @@ def read_calls_query(request: web.Request) -> CallsQuery:
             f"this cursor is of sort={query.cursor.sort}: send it with the same sort, or begin without it"
         )
         raise InvalidFields([FieldError("/cursor", "other_sort", detail)])
+    return _narrow(query, request[GRANT])
+
+
+def _narrow(query: CallsQuery, grant: Grant) -> CallsQuery:
+    """Return *query* for those calls only that *grant* is for.
+
+    Raises:
+        CallNotAllowed: it names others.
+    """
+    grant.check(query.call_id)
+    if query.q is not None:
+        grant.check([query.q])
+    elif grant.prefix:
+        return query.model_copy(update={"q": grant.prefix, "sort": query.order})
     return query
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 from callactors.system import CallSystem
 from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
 from callactors.web.keys import SYSTEM
+from callactors.web.limits import LIMITS, Limits
 from callactors.web.routes import ROUTES
 
 
@@ -16,13 +17,15 @@ def setup(
     system: AbstractAsyncContextManager[CallSystem],
     *,
     rules: GuardRules | None = None,
+    limits: Limits | None = None,
     authorize: Authorize | None = None,
 ) -> None:
     """Give *system* the lifetime of *app*: it starts with the app, and drains behind the last handler.
 
     Call it on the root application; sub-apps carry routes only. *authorize* decides in place of keys.
     """
-    app[GUARD] = Guard(rules or GuardRules(), authorize)
+    app[LIMITS] = limits = limits or Limits()
+    app[GUARD] = Guard(rules or GuardRules(), limits, authorize)
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with system as started:

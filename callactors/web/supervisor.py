@@ -15,13 +15,15 @@ from typing import Any, Final
 from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic_core import from_json
 
-from callactors.errors import FieldError, InvalidFields, StorageUnavailable
-from callactors.feed import TOPIC, FeedItem, Notice, text_frame
+from callactors.errors import CallNotAllowed, FieldError, InvalidFields, Overloaded, StorageUnavailable
+from callactors.feed import TOPIC, FeedEvent, FeedItem, Notice, text_frame
 from callactors.hub import Ending
 from callactors.store.events import Cursor
 from callactors.system import CallSystem
 from callactors.web import sockets
+from callactors.web.guard import GRANT, get_guard
 from callactors.web.keys import get_system
+from callactors.web.limits import get_limits
 from callactors.web.parameters import read_query
 from callactors.web.watch import Watch, read_watch
 
@@ -39,14 +41,17 @@ _COMEBACKS: Final = 500.0  # a second, when all come back after a shutdown
 
 async def supervisor(request: web.Request) -> web.WebSocketResponse:
     """Tell transitions from now on, or what the query asks for."""
-    system = get_system(request)
+    system, guard = get_system(request), get_guard(request)
     system.check_not_draining()
+    if system.hub.count(SUPERVISORS) >= get_limits(request).supervisors:
+        raise Overloaded("too many supervisors")
     watch, cursor = read_query(request, Watch), system.feed.cursor
+    request[GRANT].check(watch.call_id)
     ws = await sockets.accept(request, max_message=_MAX_MESSAGE)
     watching = _Watching(system, request, ws, watch, cursor)
     lifetime = system.hub.subscribe(SUPERVISORS, on_end=lambda _: sockets.abort_soon(request))
     try:
-        with suppress(ConnectionError):
+        with guard.holding(request, watching.end), suppress(ConnectionError):
             await watching.listen()
     finally:
         lifetime.close()
@@ -70,8 +75,10 @@ class _Watching:
         self._system = system
         self._feed = system.feed
         self._request = request
+        self._grant = request[GRANT]
         self._ws = ws
         self._watch = watch
+        self._has_ended = False
         self._is_plain = not request.query
         self._since, self._is_snapshot_due = watch.since, watch.snapshot
         self._log_id, self._last = cursor
@@ -92,9 +99,14 @@ class _Watching:
             elif message.type is WSMsgType.TEXT:
                 try:
                     await self._hear(_read(message.data))
-                except InvalidFields as error:
+                except (InvalidFields, CallNotAllowed) as error:
                     reason = str(error).encode("ascii", "replace")[:_MAX_REASON]
                     await self._close(WSCloseCode.INVALID_TEXT, reason)
+
+    def end(self) -> None:
+        """Close: what the client was granted has ended."""
+        self._has_ended = True
+        self._telling = asyncio.create_task(self._end(self._telling))
 
     async def stop(self) -> None:
         """Tell nothing more."""
@@ -105,9 +117,10 @@ class _Watching:
 
     async def _hear(self, fields: Mapping[str, Any]) -> None:
         """Go on with what a subscribe asks for; other messages are ignored."""
-        if fields.get("type") != "subscribe":
+        if fields.get("type") != "subscribe" or self._has_ended:
             return
         watch = read_watch({name: value for name, value in fields.items() if name != "type"})
+        self._grant.check(watch.call_id)
         await self.stop()
         self._watch, self._is_plain = watch, False
         self._since = watch.since or self._since  # what is under way begins anew
@@ -134,6 +147,12 @@ class _Watching:
         except ConnectionError:
             log.debug("supervisor %s is gone", self._request.remote)
 
+    async def _end(self, telling: asyncio.Task[None] | None) -> None:
+        if telling is not None:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        await self._close(WSCloseCode.POLICY_VIOLATION, b"the key has ended")
+
     async def _begin(self) -> None:
         """Go to where the client wants to begin: its cursor, a snapshot, or now."""
         if self._since is not None:
@@ -152,7 +171,8 @@ class _Watching:
         cursor, number = self._feed.cursor, 0
         async for part, is_last in self._system.snapshot(self._watch.call_id):
             number += 1
-            calls = [call for call in part if self._watch.wants_call(call)]
+            covers = self._grant.covers
+            calls = [call for call in part if covers(call["call_id"]) and self._watch.wants_call(call)]
             told = {"part": number, "last": is_last, "cursor": str(cursor), "calls": calls}
             self._write_notice("snapshot", **told)
             await self._wait_until_read()
@@ -164,7 +184,7 @@ class _Watching:
         while self._last < (until := self._feed.cursor.position):
             async for event in self._feed.read(self._last):
                 self._last = event.position
-                if self._watch.wants(event):
+                if self._wants(event):
                     self._write(event.frame)
                     await self._wait_until_read()
             self._last = max(self._last, until)
@@ -188,9 +208,12 @@ class _Watching:
                     frames.append(item.frame)
             elif item.position > self._last:  # else it was seen elsewhere
                 self._last = item.position
-                if self._watch.wants(item):
+                if self._wants(item):
                     frames.append(item.frame)
         self._write(b"".join(frames))
+
+    def _wants(self, event: FeedEvent) -> bool:
+        return self._grant.covers(event.logged.call_id) and self._watch.wants(event)
 
     async def _say_bye(self) -> None:
         if not self._is_plain:

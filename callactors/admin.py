@@ -1,0 +1,143 @@
+"""What is done at the command line beside serving: keys are made, listed, ended and replaced."""
+
+import argparse
+import getpass
+import re
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+from callactors.access import Scope
+from callactors.app import data_dir_of
+from callactors.settings import Settings
+from callactors.store.api_keys import StoredKey, create_key, list_keys, revoke_key, rotate_key
+from callactors.store.connection import Connection, connect, wait_for_database
+from callactors.store.embedded import EmbeddedPostgres, find_running
+from callactors.store.migrations import migrate
+
+_DURATION: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_HEAD: Final = ("id", "scopes", "prefix", "made", "ends", "state", "note")
+
+
+def read_duration(text: str) -> timedelta:
+    """Return the duration in *text*, as 90d, 12h, 30m or 45s."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it as 90d, 12h, 30m or 45s")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `keys` and what follows it to *commands*."""
+    keys = commands.add_parser(
+        "keys",
+        help="make, list, revoke and rotate API keys",
+        description="API keys: every server on the database knows of a change within seconds.",
+    )
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="make a key and print it; it cannot be shown again")
+    create.add_argument(
+        "--scope",
+        action="append",
+        required=True,
+        choices=[*Scope],
+        help="what it opens; may be given several times",
+    )
+    create.add_argument("--expires", type=read_duration, metavar="DURATION", help="when it ends, as 90d")
+    create.add_argument("--prefix", default="", help="only for calls whose ids begin with this")
+    create.add_argument("--note", default="", help="what it is for, for the list")
+    actions.add_parser("list", help="show all keys, without what would open anything")
+    revoke = actions.add_parser("revoke", help="end a key now; its open sockets are closed within 5 s")
+    rotate = actions.add_parser("rotate", help="make a key that opens the same; the old one ends later")
+    rotate.add_argument(
+        "--overlap",
+        type=read_duration,
+        default=timedelta(days=1),
+        metavar="DURATION",
+        help="how long the old one goes on (default 1d)",
+    )
+    for action in (revoke, rotate):
+        action.add_argument("key_id", metavar="ID", help="the part between the underscores")
+    for action in actions.choices.values():
+        action.add_argument("--data-dir", help="where the own PostgreSQL keeps its data")
+
+
+async def run_keys(settings: Settings, options: argparse.Namespace) -> str:
+    """Do what `keys` was asked for, and return what to print.
+
+    Raises:
+        UnknownKey: there is no such key.
+        StartupError: the database cannot be used.
+    """
+    async with _database(settings) as connection:
+        actor = f"{getpass.getuser()}@{socket.gethostname()}"
+        match options.action:
+            case "create":
+                return await create_key(
+                    connection,
+                    actor,
+                    frozenset(map(Scope, options.scope)),
+                    prefix=options.prefix,
+                    note=options.note,
+                    lifetime=options.expires,
+                )
+            case "revoke":
+                await revoke_key(connection, actor, options.key_id)
+                return f"{options.key_id} has ended"
+            case "rotate":
+                return await rotate_key(connection, actor, options.key_id, overlap=options.overlap)
+            case _:
+                return _table(await list_keys(connection))
+
+
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Connection]:
+    """Connect to the servers' database; the own PostgreSQL is started if it does not run."""
+    dsn = settings.database_url or find_running(data_dir_of(settings))
+    if dsn is None:
+        async with (
+            EmbeddedPostgres(data_dir=data_dir_of(settings)) as postgres,
+            _connected(postgres.dsn) as own,
+        ):
+            yield own
+    else:
+        async with _connected(dsn) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[Connection]:
+    await wait_for_database(dsn, patience=0)
+    await migrate(dsn)
+    connection = await connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _table(keys: Sequence[StoredKey]) -> str:
+    rows = [_HEAD, *map(_row, keys)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(key: StoredKey) -> tuple[str, ...]:
+    state = "good" if key.is_live else "revoked" if key.revoked_at else "expired"
+    return (
+        key.key_id,
+        ",".join(key.scopes),
+        key.prefix,
+        _time(key.created_at),
+        _time(key.expires_at),
+        state,
+        key.note,
+    )
+
+
+def _time(at: datetime | None) -> str:
+    return "-" if at is None else f"{at:%Y-%m-%d %H:%M}Z"
