@@ -160,7 +160,7 @@ def _make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
     return web.AppRunner(
         app,
         access_log=None,
-        auto_decompress=settings.compressed_bodies,
+        auto_decompress=False,
         keepalive_timeout=settings.keepalive_timeout,
         lingering_time=_LINGERING,
         max_field_size=settings.max_header_size,

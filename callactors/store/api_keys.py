@@ -189,7 +189,7 @@ class KeyRing:
 
     def _read(self, record: Record) -> _Key:
         until = float("inf") if record["lives_for"] is None else self._loop.time() + record["lives_for"]
-        scopes = frozenset(Scope(scope) for scope in record["scopes"] if scope in Scope)
+        scopes = frozenset(scope for scope in Scope if scope in record["scopes"])
         return _Key(record["digest"], Grant(record["key_id"], scopes, record["prefix"], until))
 
     def _end(self) -> None:

@@ -1,11 +1,14 @@
 """Liveness and readiness."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from callactors.errors import Unavailable
+from callactors.access import Scope
+from callactors.errors import AccessError, Unavailable
+from callactors.web.guard import get_guard
 from callactors.web.keys import get_system
 from callactors.web.supervisor import SUPERVISORS
 
@@ -17,7 +20,7 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Say whether packets are welcome here."""
+    """Say whether packets are welcome here, and to supervisors also why."""
     system = get_system(request)
     detail: dict[str, Any] = {
         "resident_calls": system.resident,
@@ -33,8 +36,16 @@ async def ready(request: web.Request) -> web.Response:
         if system.feed.trouble == "held-back":
             detail["held_back_by"] = await system.feed.find_holder()
     except Unavailable as error:
-        return _respond(503, {"status": str(error), **detail})
-    return _respond(200, {"status": "ok", **detail})
+        return await _tell(request, 503, str(error), detail)
+    return await _tell(request, 200, "ok", detail)
+
+
+async def _tell(request: web.Request, status: int, text: str, detail: Mapping[str, Any]) -> web.Response:
+    try:
+        await get_guard(request).admit(request, frozenset({Scope.SUPERVISE}))
+    except AccessError:
+        detail = {}
+    return _respond(status, {"status": text, **detail})
 
 
 def _respond(status: int, body: dict[str, Any]) -> web.Response:

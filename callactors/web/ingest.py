@@ -11,6 +11,7 @@ from callactors.errors import BrokenBody, SlowBody, Unauthorized, UnsupportedMed
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.guard import get_guard
+from callactors.web.inflate import ENCODINGS, InflatedReader, inflate
 from callactors.web.keys import get_system
 from callactors.web.limits import get_limits
 from callactors.web.lines import LineFailed, LineIngest
@@ -18,7 +19,6 @@ from callactors.web.problems import problem_of
 from callactors.web.replies import accepted_response
 
 _NDJSON: Final = "application/x-ndjson"
-_ENCODINGS: Final = frozenset({"gzip", "deflate"})
 _TOLD_GAPS: Final = 10
 _JSON: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})
 
@@ -37,7 +37,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream_lines(request: web.Request, call_id: str) -> web.StreamResponse:
-    _check_encoding(request)
+    encoding = _find_encoding(request)
     if not _is_utf8(request):
         raise UnsupportedMediaType
     ingest, body = LineIngest(get_system(request), call_id, get_limits(request)), request.content
@@ -45,7 +45,7 @@ async def _stream_lines(request: web.Request, call_id: str) -> web.StreamRespons
         with get_guard(request).holding(
             request, lambda: body.set_exception(Unauthorized("the key has ended"))
         ):
-            await ingest.run(body)
+            await ingest.run(body if encoding is None else InflatedReader(body, encoding))
     except LineFailed as failed:
         return problem_of(request, failed.error, line=failed.line, stored=failed.line - 1)
     return accepted_response(request, _present_lines(call_id, ingest))
@@ -60,11 +60,13 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 
 async def _read_json(request: web.Request) -> bytes:
-    _check_encoding(request)
+    encoding = _find_encoding(request)
     try:
         body = await (request.read() if request.content.is_eof() else _read_slowly(request))
     except (ConnectionError, web.RequestPayloadError):
         raise BrokenBody from None
+    if encoding is not None:
+        body = inflate(body, encoding, request.client_max_size)
     if body and request.headers.get("Content-Type") not in _JSON and not _is_json(request):
         raise UnsupportedMediaType
     return body
@@ -80,15 +82,16 @@ async def _read_slowly(request: web.Request) -> bytes:
         raise SlowBody(timeout) from None
 
 
-def _check_encoding(request: web.Request) -> None:
-    """Refuse a body that nobody inflates.
+def _find_encoding(request: web.Request) -> str | None:
+    """Return how the body is compressed, None if it is not.
 
     Raises:
-        UnsupportedMediaType: so it is.
+        UnsupportedMediaType: it is, in a way that nobody inflates here.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING)
-    if encoding is not None and not (get_limits(request).is_compression_allowed and encoding in _ENCODINGS):
+    if encoding is not None and not (get_limits(request).is_compression_allowed and encoding in ENCODINGS):
         raise UnsupportedMediaType
+    return encoding
 
 
 def _is_json(request: web.Request) -> bool:

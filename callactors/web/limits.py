@@ -13,8 +13,8 @@ class Limits:
     *body_timeout* is for a body of one packet or complete and for one line of NDJSON, from when it has begun;
     *silence_timeout* is how long nothing may come of a body of NDJSON. *key_busy* is how many requests and
     sockets of one key may be under way, *key_new_calls* how many calls it may begin, or bring back into
-    memory, in a second. *is_compression_allowed* lets bodies come as gzip or deflate, if the app's runner
-    inflates them.
+    memory, in a second. *is_compression_allowed* lets bodies come as gzip or deflate; the app's runner must
+    leave them as they are then, with auto_decompress=False.
     """
 
     body_timeout: float = 10.0

@@ -25,6 +25,7 @@ from callactors.errors import (
 from callactors.packets import Packet, read_packet
 from callactors.sequence import Range
 from callactors.system import CallSystem
+from callactors.web.inflate import InflatedReader
 from callactors.web.limits import Limits
 
 MAX_LINE: Final = 1024 * 1024
@@ -32,6 +33,7 @@ TOGETHER: Final = 64  # packets that share a message to the call's actor
 WINDOW: Final = 1_024  # packets of one sender that may be unanswered
 WINDOW_SIZE: Final = 2 * 1024 * 1024  # and characters of their data
 
+Body = StreamReader | InflatedReader
 Line = tuple[int, bytes]
 """Its number in the body, from 1, and what stands in it."""
 
@@ -69,7 +71,7 @@ class LineIngest:
         self.total_received = 0
         self.gaps: dict[str, Sequence[Range]] = {}
 
-    async def run(self, body: StreamReader) -> None:
+    async def run(self, body: Body) -> None:
         """Store what stands in *body*.
 
         Raises:
@@ -147,7 +149,7 @@ class LineIngest:
             self._sent.pop().reply.cancel()
 
 
-async def read_lines(body: StreamReader, limits: Limits) -> AsyncIterator[Sequence[Line]]:
+async def read_lines(body: Body, limits: Limits) -> AsyncIterator[Sequence[Line]]:
     """Yield the lines of *body* that are not blank, as many at a time as have come.
 
     Raises:
@@ -171,7 +173,7 @@ async def read_lines(body: StreamReader, limits: Limits) -> AsyncIterator[Sequen
                 begun, length, began = [rest[-1]], len(rest[-1]), monotonic()
             if length > MAX_LINE:
                 raise LineFailed(number + 1, LineTooLong(MAX_LINE))
-    except (ConnectionError, web.RequestPayloadError):
+    except (BrokenBody, ConnectionError, web.RequestPayloadError):
         raise LineFailed(number + 1, BrokenBody()) from None
     except (SlowBody, Unauthorized) as error:
         raise LineFailed(number + 1, error) from None
@@ -179,7 +181,7 @@ async def read_lines(body: StreamReader, limits: Limits) -> AsyncIterator[Sequen
         yield [(number + 1, last)]
 
 
-async def _read_some(body: StreamReader, limits: Limits, age: float | None) -> bytes:
+async def _read_some(body: Body, limits: Limits, age: float | None) -> bytes:
     """Return what comes next, b"" at the end; *age* is that of the line that has begun, in seconds."""
     timeout = limits.silence_timeout
     if age is not None:

@@ -25,7 +25,7 @@ QUICK: Final[Settings] = {
 
 _START_TIMEOUT: Final = 40.0
 _EXIT_TIMEOUT: Final = 25.0
-_ADDRESS: Final = re.compile(r"callactors listens on (http://\S+:(\d+))\n")
+_ADDRESS: Final = re.compile(r"callactors listens on (https?://\S+:(\d+))\n")
 _RECORD: Final = re.compile(r"^(?=\d{4}-\d\d-\d\d \d\d:)", re.MULTILINE)
 _NOT_HTTP: Final = re.compile(r" aiohttp\.server: .*^aiohttp\.http_exceptions\.", re.MULTILINE | re.DOTALL)
 _FAULT: Final = re.compile(
