@@ -140,12 +140,12 @@ class _Watching:
             await self._say_bye()
         except TimeoutError:
             self._feed.cut_off += 1
-            log.warning("supervisor %s does not keep up and is cut off", self._request.remote)
+            log.warning("supervisor %s does not keep up and is cut off", self._address)
             sockets.abort(self._request)
         except StorageUnavailable:
             await self._close(WSCloseCode.TRY_AGAIN_LATER, b"the event log does not answer")
         except ConnectionError:
-            log.debug("supervisor %s is gone", self._request.remote)
+            log.debug("supervisor %s is gone", self._address)
 
     async def _end(self, telling: asyncio.Task[None] | None) -> None:
         if telling is not None:
@@ -221,6 +221,10 @@ class _Watching:
             wait = round(random.uniform(0.1, spread) * 1_000)  # noqa: S311
             self._write_notice("bye", code=int(WSCloseCode.SERVICE_RESTART), retry_after_ms=wait)
         await self._close(WSCloseCode.SERVICE_RESTART, b"the server is shutting down")
+
+    @property
+    def _address(self) -> str:
+        return get_guard(self._request).client_address(self._request)
 
     @property
     def _unread(self) -> int:
