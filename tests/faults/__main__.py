@@ -27,7 +27,7 @@ from tests.faults.scene import LONG, SHORT, Length, Nemesis, Scene
 _FINDINGS: Final = 5
 _NOTHING: Final = Counts(0, 0, 0, 0, 0, 0, None)
 _HEAD: Final = (
-    f"{'nemesis':<16}{'seed':>5}{'faults':>8}{'ops':>9}{'acked':>9}{'unknown':>9}{'lost':>6}{'doubled':>9}"
+    f"{'nemesis':<16}{'seed':>5}{'faults':>8}{'ops':>11}{'acked':>11}{'unknown':>9}{'lost':>6}{'doubled':>9}"
     f"{'invented':>10}{'first 202':>11}  red"
 )
 
@@ -46,7 +46,7 @@ class Row(NamedTuple):
         c, red = self.counts, " ".join(self.red) or "-"
         first_ack = "none" if c.first_ack is None else f"{c.first_ack:.2f} s"
         return (
-            f"{self.nemesis:<16}{self.seed:>5}{self.faults:>8,}{c.operations:>9,}{c.acked:>9,}{c.unknown:>9,}"
+            f"{self.nemesis:<16}{self.seed:>5}{self.faults:>8,}{c.operations:>11,}{c.acked:>11,}{c.unknown:>9,}"
             f"{c.lost:>6}{c.duplicated:>9}{c.invented:>10}{first_ack:>11}  {red}"
         )
 
