@@ -91,6 +91,8 @@ def _options(settings: Settings) -> SystemOptions:
         grace=settings.grace,
         ack_timeout=settings.ack_timeout,
         drain_timeout=settings.drain_timeout,
+        max_call_packets=settings.max_call_packets,
+        max_call_size=settings.max_call_size,
         database_patience=settings.database_patience,
         is_unsafe_durability_allowed=settings.unsafe_durability,
         registry=RegistryLimits(

@@ -61,13 +61,17 @@ _FRESH: Final = Facts()  # shared by all calls in progress
 
 
 class Row(NamedTuple):
-    """What a commit writes to the call's row: absolute values as of one change."""
+    """What a commit writes to the call's row: absolute values as of one change.
+
+    *size* are the characters of all packets' data, but for those committed between the last row and a crash.
+    """
 
     facts: Facts
     streams: Mapping[str, StreamSequence]
     packets: int
     late: int
     duplicates: int
+    size: int = 0
     metadata: Mapping[str, Any] | None = None
     result: Any = None
     last_error: Mapping[str, Any] | None = None
@@ -123,7 +127,7 @@ class Completed(NamedTuple):
 class Call:
     """One call as its actor knows it."""
 
-    __slots__ = ("call_id", "duplicates", "facts", "late", "packets", "streams")
+    __slots__ = ("call_id", "duplicates", "facts", "late", "packets", "size", "streams")
 
     def __init__(self, call_id: str, row: Row | None = None) -> None:
         self.call_id = call_id
@@ -132,6 +136,7 @@ class Call:
         self.packets = row.packets if row else 0
         self.late = row.late if row else 0
         self.duplicates = row.duplicates if row else 0
+        self.size = row.size if row else 0
 
     def restore(self, stream: str, sequence: int) -> None:
         """Count a packet that was committed after the row was written."""
@@ -140,7 +145,7 @@ class Call:
 
     def row(self) -> Row:
         """Return the call's row as of now."""
-        return Row(self.facts, dict(self.streams), self.packets, self.late, self.duplicates)
+        return Row(self.facts, dict(self.streams), self.packets, self.late, self.duplicates, self.size)
 
     def accept(self, packet: Packet) -> tuple[Change, Accepted]:
         """Decide about *packet*.
@@ -156,6 +161,7 @@ class Call:
             # The one that is expected: what is below decides the same, at twice the cost.
             self.streams[name] = after = StreamSequence(sequence + 1, stream.missing)
             self.packets += 1
+            self.size += len(packet.data)
             return Change((packet,)), Accepted(name, sequence, False, False, None, self.packets, after.gaps)
         if stream.has(sequence):
             self.duplicates += 1
@@ -168,9 +174,14 @@ class Call:
         writes_stream = stream is _NEW_STREAM and name != ""  # a claim looks for the stream "" in any case
         self.streams[name] = after
         self.packets += 1
+        self.size += len(packet.data)
         self.late += is_late
         accepted = Accepted(name, sequence, False, is_late, gap, self.packets, after.gaps)
         return Change((packet,), False, self.row() if writes_stream else None), accepted
+
+    def has(self, packet: Packet) -> bool:
+        """Whether *packet*'s sequence was accepted before."""
+        return self.streams.get(packet.stream, _NEW_STREAM).has(packet.sequence)
 
     def accept_run(self, packets: Sequence[Packet]) -> tuple[Change, Accepted] | None:
         """Decide at once about the first *packets*, if at least two come as expected, one after the other.
@@ -192,6 +203,7 @@ class Call:
         self.streams[name] = after = StreamSequence(expected, stream.missing)
         self.packets += count
         run = packets[:count]
+        self.size += sum([len(packet.data) for packet in run])
         return Change(run), Accepted(name, expected - 1, False, False, None, self.packets, after.gaps, count)
 
     def complete(

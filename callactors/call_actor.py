@@ -14,6 +14,7 @@ from callactors.actors.actor import Home
 from callactors.call import Accepted, Call, Change, EventKind, Row
 from callactors.errors import (
     CallError,
+    CallFull,
     Fenced,
     SequenceConflict,
     StorageRefused,
@@ -44,8 +45,9 @@ CHECKPOINT_INTERVAL: Final = 60.0  # each row written is a version that long rea
 class CallServices:
     """What every call's actor works with.
 
-    *grace* in seconds; *read_data* takes call_id, stream and sequence and returns that packet's data; *spawn*
-    runs an attempt and sees to its end.
+    *grace* in seconds; *max_packets* and *max_size* (characters of data) are what a call may have;
+    *read_data* takes call_id, stream and sequence and returns that packet's data; *spawn* runs an attempt and
+    sees to its end.
     """
 
     claims: Claims
@@ -53,6 +55,8 @@ class CallServices:
     processor: Processor
     policy: RetryPolicy
     grace: float
+    max_packets: int
+    max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
     spawn: Callable[[Coroutine[Any, Any, None]], Task[None]]
     rng: Callable[[], float] = random.random
@@ -251,6 +255,7 @@ class CallActor(Actor[str, Message]):
         attempt_timeout = self._services.policy.attempt_timeout
         match envelope.message:
             case Accept(packet):
+                self._check_room(call, packet)
                 change, accepted = call.accept(packet)
                 self._submit(writer, self._with_checkpoint(call, change), envelope, accepted)
             case AcceptMany(packets):
@@ -283,6 +288,7 @@ class CallActor(Actor[str, Message]):
         while index < len(packets):
             rest = packets[index:] if index else packets
             try:
+                self._check_room(call, rest[0])
                 change, answer = call.accept_run(rest) or call.accept(rest[0])
                 change = self._with_checkpoint(call, change)
                 decided = rest[: answer.packets]
@@ -290,6 +296,11 @@ class CallActor(Actor[str, Message]):
                 change, answer, decided = Change(), error, rest[:1]
             writer.submit(PartTicket(self.on_settled, writer, change, answer, decided, outcomes, index))
             index += len(decided)
+
+    def _check_room(self, call: Call, packet: Packet) -> None:
+        packets, size = self._services.max_packets, self._services.max_size
+        if (call.packets >= packets or call.size >= size) and not call.has(packet):
+            raise CallFull(self.key, packets, size)
 
     def _do_what_is_due(self, call: Call, attempt_timeout: float) -> Change:
         if call.facts.state is CallState.COMPLETED:

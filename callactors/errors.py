@@ -34,6 +34,7 @@ CallactorsError
 ├── CallError                       right input, but not for this call as it is now
 │   ├── UnknownCall
 │   ├── CallClosed
+│   ├── CallFull
 │   ├── SequenceConflict
 │   ├── SequenceWindow
 │   └── TooManyStreams
@@ -267,6 +268,14 @@ class CallClosed(CallError):
     def __init__(self, call_id: str, state: str) -> None:
         super().__init__(call_id, f"the call is {state} and takes no new packets")
         self.state = state
+
+
+class CallFull(CallError):
+    def __init__(self, call_id: str, packets: int, size: int) -> None:
+        text = (
+            f"the call has as much as it may have ({packets} packets, {size} characters of data); complete it"
+        )
+        super().__init__(call_id, text)
 
 
 class SequenceConflict(CallError):

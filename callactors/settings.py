@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     max_resident: Count = 100_000
     idle_timeout: Annotated[float, Field(gt=0)] = 60.0
     mailbox_limit: Count = 256
+    max_call_packets: Count = 5_000_000
+    max_call_size: Count = 4 * 1024**3
 
     max_connections: Count = 16_000
     max_body: Annotated[int, Field(ge=1_024)] = 1024 * 1024

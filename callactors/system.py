@@ -54,13 +54,19 @@ _LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the act
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemOptions:
-    """How a system works; times in seconds. *node* must differ between servers on one database."""
+    """How a system works; times in seconds. *node* must differ between servers on one database.
+
+    *max_call_packets* and *max_call_size*, in characters of data, are what a call may have; what comes
+    together with the last of it is taken too.
+    """
 
     node: str
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     grace: float = 1.0
     ack_timeout: float = 5.0
     drain_timeout: float = 10.0
+    max_call_packets: int = 5_000_000
+    max_call_size: int = 4 * 1024**3
     database_patience: float = 60.0
     is_unsafe_durability_allowed: bool = False
     registry: RegistryLimits = field(default_factory=RegistryLimits)
@@ -290,6 +296,8 @@ class CallSystem:
             processor=self._processor,
             policy=self.options.policy,
             grace=self.options.grace,
+            max_packets=self.options.max_call_packets,
+            max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),
             spawn=self._spawn_attempt,
         )

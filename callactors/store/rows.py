@@ -34,7 +34,7 @@ def write_row(call_no: int, row: Row) -> dict[str, Any]:
         "crashes": facts.crashes,
         "wake_in": facts.wake_in,
         "end_reason": facts.end_reason,
-        "streams": {name: {"last": s.next - 1, "missing": s.missing} for name, s in row.streams.items()},
+        "streams": _write_streams(row),
         "packets": row.packets,
         "late": row.late,
         "duplicates": row.duplicates,
@@ -85,12 +85,25 @@ def read_call(record: Record) -> Call:
             end_reason=EndReason(record["end_reason"]) if record["end_reason"] else None,
         )
     )
-    streams = {name: _stream(state) for name, state in json.loads(record["streams"]).items()}
-    row = Row(facts, streams, record["packets"], record["late"], record["duplicates"])
+    states = json.loads(record["streams"])
+    streams = {name: _stream(state) for name, state in states.items()}
+    size = sum(state.get("size", 0) for state in states.values())
+    row = Row(facts, streams, record["packets"], record["late"], record["duplicates"], size)
     call = Call(record["call_id"], row)
     for stream, sequence in zip(*tail, strict=True):
         call.restore(stream, sequence)
     return call
+
+
+def _write_streams(row: Row) -> dict[str, Any]:
+    """Return the column `streams`; the size of all stands with the first."""
+    states: dict[str, Any] = {
+        name: {"last": stream.next - 1, "missing": stream.missing} for name, stream in row.streams.items()
+    }
+    for state in states.values():
+        state["size"] = row.size
+        break
+    return states
 
 
 def _stream(state: Mapping[str, Any]) -> StreamSequence:

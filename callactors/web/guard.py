@@ -1,11 +1,10 @@
 """Who may come in: names of the server, origins of pages, and what a request is granted."""
 
 import ipaddress
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, wraps
 from time import monotonic
 from typing import Final, TypeAlias
 
@@ -32,7 +31,6 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _BEARER_SUBPROTOCOL: Final = "bearer."
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_FORWARDED: Final = (hdrs.FORWARDED, hdrs.X_FORWARDED_FOR)
 _SAFE: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
@@ -58,7 +56,7 @@ class Guard:
         self._rules = rules
         self._limits = limits
         self._authorize = authorize
-        self._busy: Counter[str] = Counter()
+        self._busy: dict[str, int] = {}
         self._new_calls: dict[str, Bucket] = {}
 
     async def admit(self, request: web.Request, opens: frozenset[Scope]) -> Grant:
@@ -67,24 +65,17 @@ class Guard:
         Raises:
             AccessError: it may not.
         """
-        self.check_names(request)
-        if self._authorize is not None:
-            grant = await self._authorize(request, opens)
-        else:
-            grant = self._find_grant(request)
-        if not grant.scopes & opens:
+        self._check_names(request)
+        authorize = self._authorize
+        grant = self._find_grant(request) if authorize is None else await authorize(request, opens)
+        if grant.scopes.isdisjoint(opens):
             raise InsufficientScope(opens)
-        call_id = request.match_info.get("call_id")
-        if call_id is not None:
-            grant.check([call_id])
+        if grant.prefix and "call_id" in request.match_info:
+            grant.check([request.match_info["call_id"]])
         return grant
 
-    def check_names(self, request: web.Request) -> None:
-        """Refuse a Host that is not ours, and what a page of another origin must not do.
-
-        Raises:
-            Misdirected, ForeignOrigin: so it is.
-        """
+    def _check_names(self, request: web.Request) -> None:
+        """Refuse a Host that is not ours, and what a page of another origin must not do."""
         rules, headers = self._rules, request.headers
         if rules.hosts and _name(headers.get(hdrs.HOST, "")) not in rules.hosts:
             raise Misdirected
@@ -94,23 +85,22 @@ class Guard:
         if origin.partition("://")[2] != headers.get(hdrs.HOST) and origin not in rules.origins:
             raise ForeignOrigin
 
-    @contextmanager
-    def counting(self, grant: Grant) -> Iterator[None]:
-        """Count a request of *grant* as under way.
+    def begin(self, grant: Grant) -> None:
+        """Count a request of *grant* as under way, until `end`.
 
         Raises:
             KeyBusy: too many are.
         """
-        busy, limit = self._busy, self._limits.key_busy
-        if busy[grant.name] >= limit and grant is not LOCAL:
+        count, limit = self._busy.get(grant.name, 0), self._limits.key_busy
+        if count >= limit and grant is not LOCAL:
             raise KeyBusy(limit)
-        busy[grant.name] += 1
-        try:
-            yield
-        finally:
-            busy[grant.name] -= 1
-            if not busy[grant.name]:
-                del busy[grant.name]
+        self._busy[grant.name] = count + 1
+
+    def end(self, grant: Grant) -> None:
+        """Count a request of *grant* as over."""
+        self._busy[grant.name] -= 1
+        if not self._busy[grant.name]:
+            del self._busy[grant.name]
 
     def count_call(self, request: web.Request, call_id: str) -> None:
         """Count a call that is not in memory against what *request*'s key may begin.
@@ -178,8 +168,11 @@ def guarded(handler: Handler, opens: frozenset[Scope]) -> Handler:
     async def guard(request: web.Request) -> web.StreamResponse:
         guard = get_guard(request)
         request[GRANT] = grant = await guard.admit(request, opens)
-        with guard.counting(grant):
+        guard.begin(grant)
+        try:
             return await handler(request)
+        finally:
+            guard.end(grant)
 
     return guard
 
@@ -190,7 +183,9 @@ def _find_key(request: web.Request) -> str | None:
     if header is not None:
         scheme, _, text = header.partition(" ")
         return text.strip() if scheme.lower() == "bearer" else ""
-    told = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "")
+    told = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL)
+    if told is None:
+        return None
     offered = [protocol.strip() for protocol in told.split(",")]
     found = [
         protocol.removeprefix(_BEARER_SUBPROTOCOL)
@@ -208,9 +203,10 @@ def _check_local(request: web.Request) -> None:
     Raises:
         Unauthorized: it comes from elsewhere, or perhaps does.
     """
-    if any(name in request.headers for name in _FORWARDED):
+    headers = request.headers
+    if hdrs.X_FORWARDED_FOR in headers or hdrs.FORWARDED in headers:
         raise Unauthorized("there are no keys yet, and this came through a proxy: make keys first")
-    if not _is_loopback(request.remote) or _name(request.headers.get(hdrs.HOST, "")) not in _LOOPBACK_NAMES:
+    if not _is_loopback(request.remote) or _name(headers.get(hdrs.HOST, "")) not in _LOOPBACK_NAMES:
         raise Unauthorized("there are no keys yet: until then ask from this machine, by the name localhost")
 
 
@@ -223,6 +219,7 @@ def _is_loopback(address: str | None) -> bool:
         return False
 
 
+@lru_cache(maxsize=64)
 def _name(host: str) -> str:
     """Return the name in a Host header, without its port."""
     name, colon, port = host.rpartition(":")
