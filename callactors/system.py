@@ -16,7 +16,14 @@ from callactors.actors.deadlines import Deadlines
 from callactors.actors.registry import RegistryLimits
 from callactors.call import Accepted, Call, Completed, Row
 from callactors.call_actor import CallActor, CallServices
-from callactors.errors import CallError, Draining, StorageUnavailable, Unavailable, UnknownCall
+from callactors.errors import (
+    CallError,
+    DatabaseUnreachable,
+    Draining,
+    StorageUnavailable,
+    Unavailable,
+    UnknownCall,
+)
 from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
 from callactors.messages import Accept, AcceptMany, Complete, Describe, Message, Wake
@@ -113,7 +120,10 @@ class CallSystem:
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
         self.stats = Stats(self._pool)
         self.keys = KeyRing(self._pool)
-        await self.keys.load()
+        try:
+            await self.keys.load()
+        except StorageUnavailable:
+            raise DatabaseUnreachable("it has stopped to answer") from None
         self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
         self.feed = Feed(self._dsn, self._pool, self.hub, log_id)
         self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke)

@@ -1,6 +1,6 @@
 """Break things on purpose and check that nothing that was promised is broken.
 
-    python -m tests.faults [NEMESIS...] [--long] [--seeds N] [--seed S]
+    python -m tests.faults [NEMESIS...] [--long] [--seeds N] [--seed S] [--keep DIR]
 
 Each round has a nemesis, a database and servers of its own, and ends with all checkers. A row for each tells:
 faults injected, operations, packets acknowledged, operations not answered, packets lost, stored twice and
@@ -10,12 +10,14 @@ replays what is sent and what is broken, but not how the machine schedules it.
 
 import argparse
 import asyncio
+import json
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -51,8 +53,10 @@ class Row(NamedTuple):
         )
 
 
-async def play(nemesis: Nemesis, postgres: EmbeddedPostgres | None, seed: int, length: Length) -> Row:
-    """Play one round; on *postgres* unless the nemesis needs its own."""
+async def play(
+    nemesis: Nemesis, postgres: EmbeddedPostgres | None, seed: int, length: Length, keep: Path | None
+) -> Row:
+    """Play one round; on *postgres* unless the nemesis needs its own. *keep* gets what a red one has seen."""
     async with AsyncExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="callactors-faults-")))
         place.chmod(0o711)  # PostgreSQL may have to run as another user
@@ -62,14 +66,29 @@ async def play(nemesis: Nemesis, postgres: EmbeddedPostgres | None, seed: int, l
         scene = Scene(nemesis, postgres, place, f"{seed}/{nemesis.name}", length)
         try:
             evidence = await scene.run()
+            row = Row(nemesis.name, seed, scene.faults, count(evidence), check(evidence))
         except Exception:  # noqa: BLE001  # the other rounds go on
             traceback.print_exc()
             print(*[server.log[-3_000:] for server in scene.servers], sep="\n\n", file=sys.stderr)
-            return Row(nemesis.name, seed, scene.faults, _NOTHING, {"unfinished": []})
-        return Row(nemesis.name, seed, scene.faults, count(evidence), check(evidence))
+            row = Row(nemesis.name, seed, scene.faults, _NOTHING, {"unfinished": []})
+        if row.red and keep is not None:
+            write_round(scene, keep / f"{nemesis.name}-{seed}")
+        return row
 
 
-async def play_all(nemeses: Sequence[Nemesis], seeds: Sequence[int], length: Length) -> list[Row]:
+def write_round(scene: Scene, place: Path) -> None:
+    """Write the history into *place*, an operation a line of JSON, and the servers' logs beside it."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "history.jsonl").open("w") as file:
+        file.writelines(json.dumps(asdict(op)) + "\n" for op in scene.history.ops)
+    for number, server in enumerate(scene.servers):
+        (place / f"server-{number}.log").write_text(server.log)
+    print(f"    what was seen is in {place}", flush=True)
+
+
+async def play_all(
+    nemeses: Sequence[Nemesis], seeds: Sequence[int], length: Length, keep: Path | None
+) -> list[Row]:
     """Play a round with each of *nemeses* and *seeds*, and print its row when it is over."""
     rows = []
     print(_HEAD, flush=True)
@@ -79,7 +98,7 @@ async def play_all(nemeses: Sequence[Nemesis], seeds: Sequence[int], length: Len
                 if why := nemesis.lacks():
                     print(f"{nemesis.name:<16}{seed:>5}  left out: {why}", flush=True)
                     continue
-                row = await play(nemesis, postgres, seed, length)
+                row = await play(nemesis, postgres, seed, length, keep)
                 rows.append(row)
                 print(row.text, flush=True)
                 for name, findings in row.red.items():
@@ -121,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--long", action="store_true", help="break things for 30 s in a round, not 2.5")
     parser.add_argument("--seeds", type=int, default=1, help="how many rounds of each")
     parser.add_argument("--seed", type=int, default=1, help="the first one's seed")
+    parser.add_argument(
+        "--keep", type=Path, help="write histories and logs of red rounds into this directory"
+    )
     options = parser.parse_args(arguments)
     known = {nemesis.name: nemesis for nemesis in NEMESES}
     if unknown := [name for name in options.nemesis if name not in known]:
@@ -128,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [known[name] for name in options.nemesis] or list(NEMESES)
     seeds = range(options.seed, options.seed + options.seeds)
     begin = time.monotonic()
-    rows = asyncio.run(play_all(chosen, seeds, LONG if options.long else SHORT))
+    rows = asyncio.run(play_all(chosen, seeds, LONG if options.long else SHORT, options.keep))
     if rows:
         print(total(rows, time.monotonic() - begin))
     return 1 if any(row.red for row in rows) else 0

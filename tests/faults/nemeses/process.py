@@ -141,7 +141,7 @@ NEMESES: Final = (
         name="stall-of-two",
         strike=stall_one_of_two,
         servers=2,
-        extra={"FAULTS_STALL": "4"},
+        extra={"FAULTS_STALL": "10"},
         expected=_PATIENT,
     ),
     Nemesis(name="kill-of-two", strike=kill_one_of_two, servers=2),
