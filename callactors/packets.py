@@ -5,7 +5,7 @@ from enum import StrEnum
 from math import isfinite
 from typing import Annotated, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from callactors.errors import FieldError, InputError, InvalidCallId, InvalidFields, InvalidJson
@@ -14,7 +14,7 @@ MAX_SEQUENCE: Final = 2**63 - 1
 MAX_DATA: Final = 262_144
 MAX_TIMESTAMP: Final = 4_102_444_800.0  # 2100-01-01 in seconds; milliseconds sent as seconds are beyond it
 
-_CALL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+CALL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _RESERVED_CALL_IDS: Final = frozenset({"stream", "complete"})
 
 
@@ -35,6 +35,9 @@ class EndReason(StrEnum):
 
 
 _SERVERS_REASONS: Final = {EndReason.POISON, EndReason.IDLE_TIMEOUT, EndReason.MAX_DURATION}
+_CLIENTS_REASONS: Final = WithJsonSchema(
+    {"type": "string", "enum": [reason.value for reason in EndReason if reason not in _SERVERS_REASONS]}
+)
 
 
 def _storable(text: str) -> str:
@@ -81,7 +84,11 @@ class Packet(_WireModel):
 
     sequence: Sequence
     data: Annotated[str, Field(max_length=MAX_DATA, repr=False), AfterValidator(_storable)]
-    timestamp: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_not_milliseconds)]
+    timestamp: Annotated[
+        float,
+        Field(ge=0, allow_inf_nan=False, json_schema_extra={"maximum": MAX_TIMESTAMP}),
+        AfterValidator(_not_milliseconds),
+    ]
     stream: Stream = ""
 
 
@@ -89,7 +96,7 @@ class CompleteRequest(_WireModel):
     """The optional body of a complete: what the sender sent last, and why the call ended."""
 
     last_sequence: dict[Stream, Sequence] = Field(default_factory=dict, max_length=1_000)
-    reason: Annotated[EndReason, Field(strict=False)] = EndReason.API
+    reason: Annotated[EndReason, Field(strict=False), _CLIENTS_REASONS] = EndReason.API
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -123,7 +130,7 @@ def read_complete(body: bytes | str) -> CompleteRequest:
 
 def check_call_id(call_id: str) -> str:
     """Return *call_id*, or raise InvalidCallId."""
-    if _CALL_ID.fullmatch(call_id) is None or call_id in _RESERVED_CALL_IDS:
+    if CALL_ID.fullmatch(call_id) is None or call_id in _RESERVED_CALL_IDS:
         raise InvalidCallId
     return call_id
 

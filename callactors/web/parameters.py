@@ -4,12 +4,20 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from callactors.access import Grant
 from callactors.errors import FieldError, InvalidCallId, InvalidFields
-from callactors.packets import MAX_SEQUENCE, EndReason, Stream, check_call_id, pointer
+from callactors.packets import CALL_ID, MAX_SEQUENCE, EndReason, Stream, check_call_id, pointer
 from callactors.states import CallState
 from callactors.store.listing import Filters, Place, Sort
 from callactors.web.guard import GRANT
@@ -49,7 +57,14 @@ def _limit(most: int, default: int) -> Any:
 
 
 Time = Annotated[datetime, BeforeValidator(_read_time)]
-Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\z")]
+Prefix = Annotated[
+    str,
+    Field(pattern=rf"^{CALL_ID.pattern}\z"),
+    WithJsonSchema({"type": "string", "pattern": f"^{CALL_ID.pattern}$"}),  # JSON Schema has no \z
+]
+_CURSOR: Final = WithJsonSchema(
+    {"type": "string", "minLength": 1, "description": "as the page before told it"}
+)
 After = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
 
 
@@ -69,7 +84,7 @@ class CallsQuery(_Query):
     call_id: Annotated[list[Annotated[str, AfterValidator(_check_call_id)]], Field(max_length=100)] = []
     sort: Sort | None = None
     limit: int = _limit(200, 50)
-    cursor: Annotated[Place, BeforeValidator(_read_place)] | None = None
+    cursor: Annotated[Place, BeforeValidator(_read_place), _CURSOR] | None = None
 
     @property
     def order(self) -> Sort:

@@ -154,6 +154,14 @@ def describe(error: CallactorsError) -> dict[str, Any]:
     return told
 
 
+def find_problem(error: type[CallactorsError] | type[web.HTTPError]) -> Problem:
+    """Return the kind of problem that *error* becomes."""
+    if issubclass(error, CallactorsError):
+        return PROBLEMS[error]
+    status = HTTPStatus(error.status_code)
+    return Problem(status, _OF_STATUS[status], status.phrase)
+
+
 def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error

@@ -1,22 +1,49 @@
-"""The table of routes: what there is, and which scopes open it."""
+"""The table of routes: what there is, which scopes open it, and what it takes and answers."""
 
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from aiohttp import hdrs, web
+from pydantic import BaseModel
 
+from callactors import errors
 from callactors.access import Scope
-from callactors.web import calls, dashboard, health, ingest, ingest_socket, supervisor
+from callactors.packets import CompleteRequest, Packet
+from callactors.web import answers, calls, dashboard, docs, frames, health, ingest, ingest_socket, supervisor
 from callactors.web.guard import guarded
+from callactors.web.parameters import CallsQuery, EventsQuery, NoQuery, PacketsQuery
 from callactors.web.problems import Handler, answering
+from callactors.web.watch import Watch
+
+Model = type[BaseModel]
+Failure = type[errors.CallactorsError] | type[web.HTTPError]
+
+
+class Frames(NamedTuple):
+    """What either side of a WebSocket may send."""
+
+    client: Sequence[Model]
+    server: Sequence[Model]
 
 
 class Route(NamedTuple):
-    """A route; *opens* are the scopes that do, None if it is open to all."""
+    """A route; *opens* are the scopes that do, None if it is open to all.
+
+    The rest is for its description, as the handler's docstring is. *answers* has for each status the models
+    of JSON, or other media types; *bodies* the models by media type. *problems* are the handler's own: those
+    of the guard, the call id, the query and the body come by themselves.
+    """
 
     method: str
     path: str
     handler: Handler
     opens: frozenset[Scope] | None
+    answers: Mapping[int, Sequence[Model | str]] = MappingProxyType({})
+    problems: Sequence[Failure] = ()
+    query: Model | None = None
+    bodies: Mapping[str, Model] = MappingProxyType({})
+    frames: Frames | None = None
 
     def make(self) -> web.RouteDef:
         handler = self.handler if self.opens is None else guarded(self.handler, self.opens)
@@ -30,18 +57,162 @@ _NO_HEAD: Final = frozenset({_STREAM})
 _INGEST: Final = frozenset({Scope.INGEST})
 _SUPERVISE: Final = frozenset({Scope.SUPERVISE})
 
+_JSON: Final = "application/json"
+_LINES: Final = "application/x-ndjson"
+_SCRIPT: Final = "text/javascript"
+_STYLE: Final = "text/css"
+_NOT_TAKEN: Final = (
+    errors.CallClosed,
+    errors.SequenceConflict,
+    errors.SequenceWindow,
+    errors.TooManyStreams,
+)
+_NOT_STORED: Final = (
+    errors.MailboxFull,
+    errors.Overloaded,
+    errors.Draining,
+    errors.StorageUnavailable,
+    errors.StorageRefused,
+    errors.ActorFailed,
+    errors.Fenced,
+)
+_NOT_READ: Final = (errors.StorageUnavailable,)
+_OF_STREAM: Final = (errors.UpgradeRequired,)  # a call id "stream" leads to the WebSocket of another call
+_IN_FRAMES: Final = Frames((Packet, frames.CompleteFrame), (frames.Ack, frames.Refused, frames.Completed))
+_WATCH_FRAMES: Final = Frames(
+    (frames.Subscribe,),
+    (
+        frames.Transition,
+        frames.Attempt,
+        frames.Snapshot,
+        frames.CursorGap,
+        frames.Bookmark,
+        frames.Degraded,
+        frames.Recovered,
+        frames.Subscribed,
+        frames.Bye,
+    ),
+)
+
+
+def _file(*media_types: str) -> Mapping[int, Sequence[Any]]:
+    return {200: media_types, 304: ()}
+
+
 ROUTES: Final = (
-    Route("POST", _STREAM, ingest.stream, _INGEST),
-    Route("GET", _STREAM, ingest_socket.stream_socket, _INGEST),
-    Route("POST", "/v1/call/complete/{call_id}", ingest.complete, _INGEST),
-    Route("GET", "/v1/calls", calls.list_calls, _SUPERVISE),
-    Route("GET", "/v1/call/{call_id}", calls.call, _SUPERVISE),
-    Route("GET", "/v1/call/{call_id}/events", calls.events, _SUPERVISE),
-    Route("GET", "/v1/call/{call_id}/packets", calls.packets, _SUPERVISE),
-    Route("GET", "/v1/stats", calls.stats, _SUPERVISE),
-    Route("GET", "/ws/supervisor", supervisor.supervisor, _SUPERVISE),
-    Route("GET", "/health", health.health, None),
-    Route("GET", "/ready", health.ready, None),
-    Route("GET", "/", dashboard.page, None),
-    Route("GET", "/dashboard/{name}", dashboard.file, None),
+    Route(
+        "POST",
+        _STREAM,
+        ingest.stream,
+        _INGEST,
+        answers={202: (answers.AcceptedPacket, answers.AcceptedLines)},
+        problems=(*_NOT_TAKEN, errors.TooManyNewCalls, *_NOT_STORED),
+        bodies={_JSON: Packet, _LINES: Packet},
+    ),
+    Route(
+        "GET",
+        _STREAM,
+        ingest_socket.stream_socket,
+        _INGEST,
+        problems=(errors.TooManyNewCalls,),
+        frames=_IN_FRAMES,
+    ),
+    Route(
+        "POST",
+        "/v1/call/complete/{call_id}",
+        ingest.complete,
+        _INGEST,
+        answers={202: (answers.CompletedCall,)},
+        problems=(errors.UnknownCall, *_NOT_STORED),
+        bodies={_JSON: CompleteRequest},
+    ),
+    Route(
+        "GET",
+        "/v1/calls",
+        calls.list_calls,
+        _SUPERVISE,
+        answers={200: (answers.CallPage,)},
+        problems=_NOT_READ,
+        query=CallsQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/call/{call_id}",
+        calls.call,
+        _SUPERVISE,
+        answers={200: (answers.CallInDetail,)},
+        problems=(errors.UnknownCall, *_NOT_STORED),  # the call's actor is asked
+    ),
+    Route(
+        "GET",
+        "/v1/call/{call_id}/events",
+        calls.events,
+        _SUPERVISE,
+        answers={200: (answers.EventPage,)},
+        problems=(errors.UnknownCall, *_NOT_READ, *_OF_STREAM),
+        query=EventsQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/call/{call_id}/packets",
+        calls.packets,
+        _SUPERVISE,
+        answers={200: (answers.PacketPage,)},
+        problems=(errors.UnknownCall, *_NOT_READ, *_OF_STREAM),
+        query=PacketsQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/stats",
+        calls.stats,
+        _SUPERVISE,
+        answers={200: (answers.Figures,)},
+        problems=_NOT_READ,
+        query=NoQuery,
+    ),
+    Route(
+        "GET",
+        "/ws/supervisor",
+        supervisor.supervisor,
+        _SUPERVISE,
+        problems=(errors.Overloaded,),
+        query=Watch,
+        frames=_WATCH_FRAMES,
+    ),
+    Route(
+        "GET",
+        "/health",
+        health.health,
+        None,
+        answers={200: (answers.Status,), 503: (answers.Status,)},
+    ),
+    Route(
+        "GET",
+        "/ready",
+        health.ready,
+        None,
+        answers={
+            200: (answers.StatusInDetail, answers.Status),
+            503: (answers.StatusInDetail, answers.Status),
+        },
+    ),
+    Route("GET", "/openapi.json", docs.openapi, None, answers=_file(_JSON)),
+    Route("GET", "/docs", docs.documentation, None, answers=_file("text/html")),
+    Route(
+        "GET",
+        "/docs/{name}",
+        docs.documentation_file,
+        None,
+        answers=_file(_SCRIPT, _STYLE),
+        problems=(web.HTTPNotFound,),
+    ),
+    Route("GET", "/", dashboard.page, None, answers=_file("text/html")),
+    Route(
+        "GET",
+        "/dashboard/{name}",
+        dashboard.file,
+        None,
+        answers=_file(_SCRIPT, _STYLE, "image/svg+xml"),
+        problems=(web.HTTPNotFound,),
+    ),
 )

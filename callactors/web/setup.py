@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from functools import cache
 
 from aiohttp import web
 
 from callactors.system import CallSystem
+from callactors.web.docs import DOCS, Docs, make_docs
 from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
 from callactors.web.keys import SYSTEM
 from callactors.web.limits import LIMITS, Limits
+from callactors.web.openapi import describe
 from callactors.web.routes import ROUTES
 
 
@@ -26,6 +29,7 @@ def setup(
     """
     app[LIMITS] = limits = limits or Limits()
     app[GUARD] = Guard(rules or GuardRules(), limits, authorize)
+    app[DOCS] = _make_docs()
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with system as started:
@@ -39,6 +43,11 @@ def setup(
 def routes() -> list[web.RouteDef]:
     """Return the routes of the API."""
     return [route.make() for route in ROUTES]
+
+
+@cache
+def _make_docs() -> Docs:
+    return make_docs(describe(ROUTES))
 
 
 async def _drain(app: web.Application) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from callactors.call import EventKind
@@ -30,6 +30,7 @@ def _split(values: object) -> object:
 
 
 _SPLIT: Final = BeforeValidator(_split)
+_CURSOR: Final = WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "null"}]})
 
 
 class Watch(BaseModel):
@@ -38,7 +39,7 @@ class Watch(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     snapshot: bool = False
-    since: Annotated[Cursor | None, BeforeValidator(_read_cursor)] = None
+    since: Annotated[Cursor | None, BeforeValidator(_read_cursor), _CURSOR] = None
     kinds: Annotated[frozenset[EventKind], _SPLIT] = frozenset()
     state: Annotated[frozenset[CallState], _SPLIT] = frozenset()
     call_id: Annotated[frozenset[str], Field(max_length=_MAX_IDS), _SPLIT] = frozenset()
