@@ -1,0 +1,1 @@
+"""The description against a real server."""
