@@ -59,8 +59,11 @@ async def test_other_names_are_not_found(dsn: str, aiohttp_client: AiohttpClient
     assert (response.status, told["type"]) == (404, "/problems/not-found")
 
 
-def test_without_the_extra_the_page_is_a_list_of_the_routes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(docs, "_WHEEL", "not_installed_anywhere")
+@pytest.mark.parametrize("wheel", ["not_installed_anywhere", "callactors"])
+def test_without_a_swagger_ui_the_page_is_a_list_of_the_routes(
+    monkeypatch: pytest.MonkeyPatch, wheel: str
+) -> None:
+    monkeypatch.setattr(docs, "_WHEEL", wheel)
     assert docs._read_ui() == {}
     monkeypatch.setattr(docs, "_FILES", {})
     page = docs.make_docs(describe(ROUTES)).page.content.decode()

@@ -55,6 +55,8 @@ def _read_ui() -> dict[str, File]:
     if spec is None or spec.origin is None:
         return {}
     folder = Path(spec.origin).parent / "swagger-ui"
+    if not all((folder / name).is_file() for name in _UI):  # another version of the wheel
+        return {}
     found = {name: make_file((folder / name).read_bytes(), kind) for name, kind in _UI.items()}
     return {**found, _START: make_file(_read_own(_START), "text/javascript")}
 
