@@ -63,7 +63,8 @@ async def slug(response: ClientResponse) -> tuple[int, str]:
 
 
 def url_of(path: str) -> str:
-    return path.replace("{call_id}", "c").replace("{name}", "app.js")
+    file = "start.js" if path.startswith("/docs/") else "app.js"
+    return path.replace("{call_id}", "c").replace("{name}", file)
 
 
 GUARDED = [route for route in ROUTES if route.opens is not None]

@@ -63,6 +63,7 @@ _SCRIPT: Final = "text/javascript"
 _STYLE: Final = "text/css"
 _NOT_TAKEN: Final = (
     errors.CallClosed,
+    errors.CallFull,
     errors.SequenceConflict,
     errors.SequenceWindow,
     errors.TooManyStreams,
