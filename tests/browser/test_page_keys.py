@@ -215,6 +215,21 @@ async def test_behind_a_revoked_key_nothing_stays_on_the_page(server: Server, vi
     await expect(seen.page.locator("#notice")).to_be_hidden()
 
 
+async def test_the_next_key_begins_with_nothing_of_what_the_last_one_showed(
+    server: Server, visit: Open, sql: Sql
+) -> None:
+    key, other = await make_key(sql), await make_key(sql, prefix="berlin-")
+    await server.restart()
+    seen = await open_page(visit, server.url)
+    await enter(seen, key)
+    await expect(seen.row("paris-1")).to_be_visible()
+    await seen.page.evaluate("() => { window.WebSocket = class extends EventTarget { close() {} }; }")
+    await end_key(sql, key)
+    await enter(seen, other)
+    await expect(seen.page.get_by_text("Waiting for the server")).to_be_visible()
+    await expect(seen.page.locator("#live tr")).to_have_count(0)
+
+
 async def test_a_revoked_key_closes_the_page_of_a_call_and_the_next_key_opens_it_again(
     server: Server, visit: Open, sql: Sql
 ) -> None:
@@ -275,8 +290,10 @@ async def test_after_a_restart_with_the_key_revoked_the_page_asks_and_knocks_no_
 ) -> None:
     key = await make_key(sql)
     await server.restart()
-    seen = await open_page(visit, server.url)
-    seen.tolerated += SERVER_IS_AWAY
+    seen = await visit("about:blank", origin=server.url)
+    seen.tolerated = (*REFUSALS, *SERVER_IS_AWAY)
+    await seen.page.clock.install()
+    await seen.page.goto(server.url)
     await enter(seen, key)
     await expect(seen.connection()).to_have_text("Live")
     await server.kill()
@@ -284,9 +301,9 @@ async def test_after_a_restart_with_the_key_revoked_the_page_asks_and_knocks_no_
     await server.start()
     await expect(dialog(seen)).to_contain_text("The key has ended", timeout=30_000)
     asked = len(seen.sockets), len(seen.requests)
-    await seen.page.clock.install()
     await seen.page.clock.run_for("02:00")
-    assert (len(seen.sockets), len(seen.requests)) == asked
+    await seen.page.evaluate("fetch('health')")
+    assert (len(seen.sockets), len(seen.requests)) == (asked[0], asked[1] + 1)
 
 
 async def test_a_failed_handshake_is_looked_into_before_the_next(server: Server, visit: Open) -> None:
