@@ -152,15 +152,5 @@ async def test_delays_are_told_and_taken_back(serve: Serve, visit: Open) -> None
     await expect(seen.page.locator("#notice")).to_be_hidden()
 
 
-async def test_a_server_that_asks_for_a_key_is_told_in_plain_words(serve: Serve, visit: Open) -> None:
-    server = await serve()
-    seen = await visit("about:blank", origin=server.url)
-    seen.tolerated = ("401 (Unauthorized)",)
-    await seen.page.route("**/v1/stats", lambda route: route.fulfill(status=401, body="{}"))
-    await seen.page.goto(server.url)
-    await expect(seen.connection()).to_have_text("Stopped")
-    await expect(seen.page.locator("#notice-text")).to_contain_text("asks for a key")
-
-
 async def _is(claim: Any) -> bool:
     return bool(claim)

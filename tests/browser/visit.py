@@ -28,6 +28,10 @@ class Visit:
         """The addresses of its WebSockets."""
         self.frames: list[dict[str, Any]] = []
         """All that its WebSockets have told."""
+        self.requests: list[str] = []
+        """The addresses of its other requests."""
+        self.told: list[str] = []
+        """All that the console says."""
         self.tolerated: tuple[str, ...] = ()
         """Words of the browser's messages that are expected."""
         self._origin = urlsplit(url).netloc
@@ -66,10 +70,12 @@ class Visit:
         assert not faults, faults
 
     def _on_console(self, message: "ConsoleMessage") -> None:
+        self.told.append(message.text)
         if message.type in ("error", "warning"):
             self._faults.append(f"{message.type}: {message.text}")
 
     def _on_request(self, request: "Request") -> None:
+        self.requests.append(request.url)
         if urlsplit(request.url).netloc != self._origin:
             self._faults.append(f"a request leaves the origin: {request.url}")
 

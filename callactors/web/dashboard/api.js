@@ -1,17 +1,41 @@
-// Requests to the read side, relative to the document, so that any prefix works.
+// Requests to the server, relative to the document, so that any prefix works; the one place that sends the key.
+
+import * as key from "./key.js";
 
 const PATIENCE = 10_000;
 
+let underWay = new AbortController();
+let onRefused = () => {};
+
 /** An answer that is no 2xx, as the server's problem details put it. Status 0: no answer. */
 export class Problem extends Error {
-  constructor(status, detail) {
+  /** *kind* is the last part of the problem's type: "unknown-call". */
+  constructor(status, detail, kind = "") {
     super(detail);
     this.status = status;
+    this.kind = kind;
   }
 
-  get isRefused() {
-    return this.status === 401 || this.status === 403;
+  /** Whether another key is needed, or a key at all. */
+  get needsKey() {
+    return this.status === 401 || this.kind === "insufficient-scope";
   }
+
+  /** Whether the key opens the server, but not these calls. */
+  get isOfOtherCalls() {
+    return this.kind === "call-not-allowed";
+  }
+}
+
+/** Call *callback* with each Problem that needs a key, beside throwing it. */
+export function whenRefused(callback) {
+  onRefused = callback;
+}
+
+/** Let no answer that is under way arrive: it was asked with a key that does not count any more. */
+export function abandon() {
+  underWay.abort();
+  underWay = new AbortController();
 }
 
 /** The address of *path* under the document's own, with *parameters*: pairs of name and value. */
@@ -24,18 +48,37 @@ export function address(path, parameters = []) {
 
 /** Get JSON. Integers beyond 2^53 come as BigInt where the browser can tell them. Throws a Problem. */
 export async function get(path, parameters = []) {
+  const { signal } = underWay;
+  try {
+    return await ask(address(path, parameters), { held: key.current(), signal });
+  } catch (problem) {
+    if (problem.needsKey && !signal.aborted) onRefused(problem);
+    throw problem;
+  }
+}
+
+/** Whether *text* opens what this page shows; null: no key. Throws a Problem if not, or if that cannot be known. */
+export async function tryKey(text) {
+  try {
+    await ask(address("v1/stats"), { held: text });
+  } catch (problem) {
+    if (!problem.isOfOtherCalls) throw problem;
+  }
+}
+
+async function ask(url, { held, signal = new AbortController().signal }) {
+  const headers = { Accept: "application/json" };
+  if (held !== null) headers.Authorization = `Bearer ${held}`;
   let response, text;
   try {
-    response = await fetch(address(path, parameters), {
-      headers: { Accept: "application/json" },
-      cache: "no-store",
-      signal: AbortSignal.timeout(PATIENCE),
-    });
+    const signals = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
+    response = await fetch(url, { headers, cache: "no-store", signal: signals });
     text = await response.text();
+    signal.throwIfAborted();
   } catch {
     throw new Problem(0, "The server does not answer.");
   }
-  if (!response.ok) throw new Problem(response.status, detailOf(text) ?? `The server answers ${response.status}.`);
+  if (!response.ok) throw problemOf(response.status, text);
   try {
     return parse(text);
   } catch {
@@ -57,11 +100,16 @@ export function parse(text) {
   );
 }
 
-function detailOf(text) {
+function problemOf(status, text) {
+  const { detail, title, type } = factsOf(text);
+  const words = [detail, title].find((word) => typeof word === "string");
+  return new Problem(status, words ?? `The server answers ${status}.`, String(type ?? "").split("/").at(-1));
+}
+
+function factsOf(text) {
   try {
-    const { detail, title } = JSON.parse(text);
-    return typeof detail === "string" ? detail : title;
+    return Object(JSON.parse(text));
   } catch {
-    return undefined;
+    return {};
   }
 }

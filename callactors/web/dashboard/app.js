@@ -1,24 +1,30 @@
 // The page: one feed, one model, the board and the page of a call, drawn in animation frames.
 
-import { callPath, get } from "./api.js";
+import { callPath, get, whenRefused } from "./api.js";
 import { Board } from "./board.js";
 import { CallPage } from "./call_page.js";
 import { Calls } from "./calls.js";
 import * as connection from "./connection.js";
 import { find } from "./elements.js";
 import { Feed } from "./feed.js";
+import * as key from "./key.js";
 import * as keyboard from "./keyboard.js";
+import { Lock } from "./lock.js";
 import * as place from "./place.js";
+import { Poll } from "./poll.js";
 import { counted } from "./words.js";
 
 const HIDDEN_PATIENCE = 10_000; // a glance at another tab is no reason to let go
 const TICK = 500;
+const CHECK_INTERVAL = 15_000;
 const CATCHING_UP = 1_000; // what comes so soon after a reconnect happened before it
 
 const calls = new Calls();
-const feed = new Feed({ onFrame, onState });
-const board = new Board(calls, { onFilter, onRefused });
-const callPage = new CallPage(find("call"), { back: () => place.urlOf({ ...place.read(), callId: null }), onRefused });
+const lock = new Lock({ onLock, onUnlock });
+const feed = new Feed({ onFrame, onState, onKeyEnded: () => lock.end(), check });
+const board = new Board(calls, { onFilter });
+const callPage = new CallPage(find("call"), { back: () => place.urlOf({ ...place.read(), callId: null }) });
+const stillOpen = new Poll(check, CHECK_INTERVAL); // while calls are on the screen and nothing else asks
 
 let maximum = null; // attempts that the server's policy allows
 let isAskingMaximum = false;
@@ -28,6 +34,7 @@ let isFrameAsked = false;
 let boardScroll = 0;
 let caughtUp = null; // events since a reconnect
 let hasLoaded = false; // the first snapshot has come: another one means that events were missed
+let hadFocus = false; // something of what was hidden when a key was asked for
 let hiding = 0; // the timer of a tab that was hidden just now
 
 function onFrame(frame) {
@@ -72,9 +79,33 @@ function catchUp() {
   }, CATCHING_UP);
 }
 
-function onRefused() {
-  feed.stop("This server asks for a key, which this page cannot give. Ask whoever runs it.");
+/** Find out by a request whether the server lets this page in; what is to be done about a key is done by then. */
+async function check() {
+  try {
+    await get("v1/stats");
+  } catch ({ status, needsKey, isOfOtherCalls, message }) {
+    if (status === 403 && !needsKey && !isOfOtherCalls) feed.stop(`The server refuses this page: ${message}.`);
+  }
+}
+
+/** Keep nothing that somebody without a key could read; where the page stands is in its URL. */
+function onLock() {
+  hadFocus = document.activeElement.closest("main") !== null;
+  feed.lock();
+  calls.clear();
+  board.clear();
+  connection.close();
+  hasLoaded = false;
+  maximum = caughtUp = null;
+  boardScroll = 0;
+  setPaused(false);
+  show();
+}
+
+function onUnlock() {
   sleepOrWake();
+  show();
+  if (hadFocus || !document.activeElement.checkVisibility()) find("board-title").focus({ preventScroll: true });
 }
 
 /** Learn how many attempts there are from any call; the policy is the server's. */
@@ -101,10 +132,17 @@ function onFilter({ states, text }) {
 function show() {
   const { states, text, callId } = place.read();
   board.filter({ states, text });
+  if (lock.isLocked) return void showNothing();
   if (callId === null) showBoard();
   else openCall(callId);
   document.title = callId === null ? "Calls · callactors" : `${callId} · callactors`;
   askFrame();
+}
+
+function showNothing() {
+  find("board").hidden = true;
+  callPage.close();
+  document.title = "Key needed · callactors";
 }
 
 function showBoard() {
@@ -134,6 +172,7 @@ function links() {
 }
 
 function stepBack(isTyping) {
+  if (lock.isLocked) return;
   if (isTyping) {
     board.clearSearch();
     find("search").blur();
@@ -155,15 +194,17 @@ function follow(event) {
 
 /** Pause or go on, as the button, the tab and the connection have it. */
 function sleepOrWake() {
-  const isAwake = !isPaused && !isAway && feed.state.name !== "stopped";
+  const isAwake = !isPaused && !isAway && !lock.isLocked && feed.state.name !== "stopped";
   board.wake(isAwake);
   callPage.wake(isAwake);
+  if (!isAwake && !isAway && !lock.isLocked && key.current() !== null) stillOpen.start();
+  else stillOpen.stop();
   if (isAwake) feed.start();
-  else if (feed.state.name !== "stopped") feed.pause(isPaused ? "" : "The tab is hidden.");
+  else if (!lock.isLocked && feed.state.name !== "stopped") feed.pause(isPaused ? "" : "The tab is hidden.");
 }
 
-function togglePause() {
-  isPaused = !isPaused;
+function setPaused(value) {
+  isPaused = value;
   find("pause").setAttribute("aria-pressed", String(isPaused));
   find("pause").textContent = isPaused ? "Resume" : "Pause";
   sleepOrWake();
@@ -207,12 +248,13 @@ function tick() {
   askFrame();
 }
 
+whenRefused((problem) => lock.refuse(problem));
 keyboard.bind({ search: find("search"), isBoard: () => !find("board").hidden, links, back: stepBack });
 document.addEventListener("click", follow);
 document.addEventListener("visibilitychange", onVisibility);
 window.addEventListener("popstate", show);
 window.addEventListener("online", () => feed.state.name === "reconnecting" && feed.start());
-find("pause").addEventListener("click", togglePause);
+find("pause").addEventListener("click", () => setPaused(!isPaused));
 find("connect").addEventListener("click", connectNow);
 find("notice-close").addEventListener("click", connection.close);
 setInterval(tick, TICK);

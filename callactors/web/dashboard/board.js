@@ -25,13 +25,11 @@ export class Board {
   #wanted = { states: new Set(), text: "" };
   #asked = ""; // the text that was searched beyond the known calls
   #emptiness = "";
-  #onRefused;
   #stats = new Poll(() => this.#loadStats(), STATS_INTERVAL);
   #counts = new Poll(() => this.#loadCounts(), COUNTS_INTERVAL);
 
-  constructor(calls, { onFilter, onRefused }) {
+  constructor(calls, { onFilter }) {
     this.#calls = calls;
-    this.#onRefused = onRefused;
     this.#table = new Table(calls, find("live"), () => this.#countSoon());
     this.#older = new Older(calls, find("older"), () => this.#showBelow());
     const parts = { form: find("filters"), choices: find("states"), search: find("search") };
@@ -63,6 +61,18 @@ export class Board {
     this.#asked = "";
     this.#table.filter(matcher(this.#wanted));
     this.#older.reset(states, text);
+  }
+
+  /** Show nothing of calls any more, now and not with the next frame. */
+  clear() {
+    this.#tiles.clear();
+    find("tiles").hidden = false;
+    find("figures-word").hidden = true;
+    this.#table.clear();
+    this.#older.reset(this.#wanted.states, this.#wanted.text);
+    this.#asked = "";
+    this.#filters.number({});
+    this.#showBelow();
   }
 
   render(time, maximum) {
@@ -129,6 +139,7 @@ export class Board {
     } catch (problem) {
       this.#fail(problem);
       this.#tiles.age();
+      if (problem.isOfOtherCalls) this.#hideFigures(problem);
     }
   }
 
@@ -143,9 +154,16 @@ export class Board {
     }
   }
 
+  /** The figures are of all calls: a key for some of them does not open them. */
+  #hideFigures(problem) {
+    this.#stats.stop();
+    setText(find("figures-word"), `No figures: ${problem.message}.`);
+    find("figures-word").hidden = false;
+    find("tiles").hidden = true;
+  }
+
   #fail(problem) {
     if (!(problem instanceof Problem)) throw problem;
-    if (problem.isRefused) this.#onRefused(problem);
   }
 }
 

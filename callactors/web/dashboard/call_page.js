@@ -24,13 +24,11 @@ export class CallPage {
   #shown = {};
   #poll = new Poll(() => this.#load(), INTERVAL);
   #isAwake = false;
-  #onRefused;
 
   /** *back* is the URL of the board, made when it is needed. */
-  constructor(element, { back, onRefused }) {
+  constructor(element, { back }) {
     this.#element = element;
     this.#back = back;
-    this.#onRefused = onRefused;
   }
 
   get callId() {
@@ -106,9 +104,8 @@ export class CallPage {
   }
 
   #tell(problem) {
-    if (problem.isRefused) this.#onRefused(problem);
-    const text = problem.status === 404 ? "There is no call with this id." : problem.message;
-    setText(this.#parts.problem, text);
+    if (problem.isOfOtherCalls) this.#poll.stop();
+    setText(this.#parts.problem, wordsOf(problem));
     this.#parts.problem.hidden = false;
     this.#parts.body.hidden = this.#call === null;
   }
@@ -174,6 +171,11 @@ export class CallPage {
       ["Restarts of its actor", digits(call.crashes)]];
     return facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   }
+}
+
+function wordsOf(problem) {
+  if (problem.isOfOtherCalls) return `The key does not open this call: ${problem.message}.`;
+  return problem.status === 404 ? "There is no call with this id." : problem.message;
 }
 
 function section(title, content, tag = "section") {

@@ -40,6 +40,16 @@ export class Calls {
     return this.#calls.values();
   }
 
+  /** Forget all of them. */
+  clear() {
+    this.#calls.clear();
+    this.#ended.clear();
+    this.#staged = null;
+    this.changed.clear();
+    this.isReordered = true;
+    this.isLoaded = this.isCut = false;
+  }
+
   /** Apply a snapshot's part. Returns, with the last one, how many events the snapshot was ahead; else null. */
   applySnapshot(frame) {
     if (frame.part === 1) this.#staged = new Map();

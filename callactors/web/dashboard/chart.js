@@ -26,6 +26,11 @@ export class Chart {
     this.#draw(at);
   }
 
+  clear() {
+    this.#samples = [];
+    this.#draw(0);
+  }
+
   #draw(at) {
     const top = Math.max(1e-9, ...this.#samples.map(([, value]) => value)) * 1.2;
     const span = Math.max(SHORTEST, at - (this.#samples[0]?.[0] ?? at));

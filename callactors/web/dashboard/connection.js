@@ -9,6 +9,7 @@ const WORDS = {
   paused: "Paused",
   reconnecting: "Reconnecting",
   stopped: "Stopped",
+  locked: "Key needed",
 };
 const DEGRADED = {
   "held-back": "Events come late: a transaction is open in the database.",

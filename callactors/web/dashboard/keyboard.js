@@ -3,6 +3,7 @@
 /** Bind the keys. *search* is the field; *links* returns the rows' links in order; *back* leaves a call or a search. */
 export function bind({ search, isBoard, links, back }) {
   document.addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]")) return; // what is typed there is not for the page
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const isTyping = event.target === search;
     if (event.key === "Escape") back(isTyping);

@@ -63,7 +63,9 @@ export class Older {
       }
       this.#tell({ isAsking: false, isAtEnd: this.#cursor === null, problem: "" });
     } catch (problem) {
-      if (round === this.#round) this.#tell({ isAsking: false, isAtEnd: false, problem: problem.message });
+      if (round !== this.#round) return;
+      const { isOfOtherCalls: isAtEnd, message } = problem;
+      this.#tell({ isAsking: false, isAtEnd, problem: isAtEnd ? `Not searched on the server: ${message}.` : message });
     }
   }
 

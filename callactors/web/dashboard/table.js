@@ -41,6 +41,14 @@ export class Table {
     this.#isForced = true;
   }
 
+  /** Take all rows out. */
+  clear() {
+    for (const [callId, row] of this.#rows) this.#close(callId, row);
+    this.counts = {};
+    this.matching = this.left = 0;
+    this.#isForced = true;
+  }
+
   /** Bring the rows up to the model; to be called in an animation frame. Returns whether the order was made anew. */
   render(time, maximum) {
     const calls = this.#calls;

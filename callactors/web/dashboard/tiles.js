@@ -42,6 +42,13 @@ export class Tiles {
     }
   }
 
+  clear() {
+    for (const { value, chart } of this.#tiles) {
+      setText(value, "–");
+      chart.clear();
+    }
+  }
+
   /** Say that the figures are old. */
   age() {
     this.#list.classList.add("stale");
