@@ -95,6 +95,7 @@ def _options(settings: Settings) -> SystemOptions:
         max_call_size=settings.max_call_size,
         database_patience=settings.database_patience,
         is_unsafe_durability_allowed=settings.unsafe_durability,
+        retention=settings.retention,
         registry=RegistryLimits(
             mailbox=settings.mailbox_limit,
             resident=settings.max_resident,

@@ -30,6 +30,7 @@ _WITHOUT_AI: Final = {
 class EventKind(StrEnum):
     TRANSITION = "transition"
     ATTEMPT = "attempt"
+    ERASED = "erased"
 
 
 class Event(NamedTuple):
@@ -278,12 +279,14 @@ class Call:
         """End a call that makes its actor fail again and again; a call that has ended stays as it is."""
         if self.facts.state.is_final:
             return Change()
-        events: list[Event] = []
-        if self.facts.state is CallState.IN_PROGRESS:
-            events.append(self._step(Trigger.COMPLETE, {}, end_reason=EndReason.POISON))
-        self.facts = replace(self.facts, end_reason=EndReason.POISON)
-        events += self._fail_at_once()
+        events = self._end(EndReason.POISON)
         return Change(row=self.row()._replace(last_error={"reason": reason}), events=tuple(events))
+
+    def erase(self) -> list[Event]:
+        """End a call that is live as canceled, and return what is told: at last that it was erased."""
+        events = [] if self.facts.state.is_final else self._end(EndReason.CANCELED)
+        self.facts = facts = replace(self.facts, version=self.facts.version + 1)
+        return [*events, Event(facts.version, EventKind.ERASED, facts.state, facts.state, facts.attempt, {})]
 
     def count_crash(self) -> Change:
         """Count a restart of the call's actor."""
@@ -315,6 +318,14 @@ class Call:
         state = advance(self.facts.state, Trigger.PROCESS)
         self.facts = replace(self.facts, attempt=1)
         return [self._move(state, {}), self._begin_attempt(attempt_timeout, first=True)]
+
+    def _end(self, reason: EndReason) -> list[Event]:
+        """End a live call in FAILED, whatever it was at."""
+        events: list[Event] = []
+        if self.facts.state is CallState.IN_PROGRESS:
+            events.append(self._step(Trigger.COMPLETE, {}, end_reason=reason))
+        self.facts = replace(self.facts, end_reason=reason)
+        return [*events, *self._fail_at_once()]
 
     def _fail_at_once(self) -> list[Event]:
         events = [self._step(Trigger.PROCESS, {})] if self.facts.state is CallState.COMPLETED else []

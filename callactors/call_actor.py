@@ -13,6 +13,7 @@ from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
 from callactors.call import Accepted, Call, Change, EventKind, Row
 from callactors.errors import (
+    CallErased,
     CallError,
     CallFull,
     Fenced,
@@ -190,6 +191,8 @@ class CallActor(Actor[str, Message]):
                 return claimed
             if claimed is None:
                 self._answer_unknown(envelope)
+            elif claimed.is_erased:
+                envelope.fail(CallErased(self.key))
             else:
                 await self._answer_foreign(envelope, claimed.call)
         except (Unavailable, CallError) as error:
@@ -198,10 +201,13 @@ class CallActor(Actor[str, Message]):
         return None
 
     def _answer_unknown(self, envelope: Envelope[Message]) -> None:
-        if isinstance(envelope.message, Describe):
-            envelope.answer(None)
-        else:
-            envelope.fail(UnknownCall(self.key))
+        match envelope.message:
+            case Describe():
+                envelope.answer(None)
+            case Accept() | AcceptMany():  # it was purged in this very moment
+                self._try_again(envelope)
+            case _:
+                envelope.fail(UnknownCall(self.key))
 
     async def _answer_foreign(self, envelope: Envelope[Message], call: Call) -> None:
         """Answer from the row of a call whose AI step another server runs: it takes nothing new."""

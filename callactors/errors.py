@@ -14,6 +14,7 @@ CallactorsError
 │   ├── KeysMissing
 │   ├── TlsFailed
 │   └── UvloopNotFound
+├── LogPurged                       events behind a position of the log are gone
 ├── UnknownKey                      no such API key, or one that has ended
 ├── BadTransition                   a trigger that the present state does not know
 ├── AccessError                     whoever asks may not
@@ -33,6 +34,7 @@ CallactorsError
 │   └── UpgradeRequired
 ├── CallError                       right input, but not for this call as it is now
 │   ├── UnknownCall
+│   ├── CallErased
 │   ├── CallClosed
 │   ├── CallFull
 │   ├── SequenceConflict
@@ -155,6 +157,11 @@ class UvloopNotFound(StartupError):
         super().__init__("uvloop is not installed: install callactors[uvloop], or leave --uvloop out")
 
 
+class LogPurged(CallactorsError):
+    def __init__(self) -> None:
+        super().__init__("events behind this position were deleted with their calls: begin with a snapshot")
+
+
 class UnknownKey(CallactorsError):
     def __init__(self, key_id: str) -> None:
         super().__init__(f"there is no key {key_id}, or it has ended: 'callactors keys list' shows them")
@@ -262,6 +269,11 @@ class UnknownCall(CallError):
         super().__init__(
             call_id, "no packet of this call has arrived yet; send it again after the first packet's 202"
         )
+
+
+class CallErased(CallError):
+    def __init__(self, call_id: str) -> None:
+        super().__init__(call_id, "the call was erased: nothing is told of it, and nothing is taken")
 
 
 class CallClosed(CallError):

@@ -5,11 +5,13 @@ import json
 import logging
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
+from callactors.call import EventKind
+from callactors.errors import LogPurged
 from callactors.hub import Hub
 from callactors.store import events
 from callactors.store.connection import Pool, Session, reading
@@ -30,7 +32,7 @@ _BOOKMARK_INTERVAL: Final = 10.0
 
 
 class FeedEvent:
-    """An event as supervisors get it; `text` and `frame` are made once for all of them."""
+    """An event as supervisors get it; its frame is made once for all of them."""
 
     __slots__ = ("_frame", "_log_id", "logged")
 
@@ -66,6 +68,11 @@ class FeedEvent:
         text = json.dumps(told, separators=(",", ":"))
         return text if event.detail == "{}" else f"{text[:-1]},{event.detail[1:]}"
 
+    def forget(self) -> None:
+        """Tell no details any more, also to those for whom it lies ready."""
+        self.logged = self.logged._replace(detail="{}")
+        self._frame = None
+
     @property
     def end_reason(self) -> str | None:
         """Why the call has ended, if it has."""
@@ -86,9 +93,14 @@ FeedItem: TypeAlias = FeedEvent | Notice
 
 
 class Feed:
-    """Publishes every event of the log *log_id* on the hub, in the order of the log, from `open` on."""
+    """Publishes every event of the log *log_id* on the hub, in the order of the log, from `open` on.
 
-    def __init__(self, dsn: str, pool: Pool, hub: Hub[FeedItem], log_id: str) -> None:
+    *on_erased* is called with the id of each call that was erased.
+    """
+
+    def __init__(
+        self, dsn: str, pool: Pool, hub: Hub[FeedItem], log_id: str, *, on_erased: Callable[[str], None]
+    ) -> None:
         self.trouble: str | None = None
         """Why events come late: "held-back" by an open transaction, "storage-unavailable", or None."""
         self.cut_off = 0
@@ -97,6 +109,7 @@ class Feed:
         self._pool = pool
         self._hub = hub
         self._log_id = log_id
+        self._on_erased = on_erased
         self._position = events.START
         self._recent: deque[FeedEvent] = deque(maxlen=RECENT)
         self._recent_after = events.START  # every event behind it and up to _position is in _recent
@@ -116,10 +129,12 @@ class Feed:
 
     async def open(self) -> None:
         """Begin at the end of the log as it is now."""
+        purged = await self._session.run(events.read_purged)
         newest = await self._session.run(lambda c: events.read_newest(c, RECENT))
         self._recent.extend(FeedEvent(self._log_id, event) for event in newest)
-        if newest:
-            self._position = newest[-1].position
+        self._position = max(purged, newest[-1].position if newest else events.START)
+        for event in newest:
+            self._heed(event)
         if len(newest) == RECENT:
             self._recent_after = newest[0].position
         self._read_at = _now()
@@ -144,7 +159,10 @@ class Feed:
         if any(event.position == since.position for event in reversed(self._recent)):
             return None
         async with reading(self._pool) as connection:
-            if not await events.is_known(connection, since.position):
+            purged = await events.read_purged(connection)
+            if since.position < purged:
+                return "expired"
+            if since.position != purged and not await events.is_known(connection, since.position):
                 return "unknown-log"
             return "expired" if await events.is_far(connection, since.position, FAR) else None
 
@@ -152,11 +170,14 @@ class Feed:
         """Tell again what stands behind *after*, from memory if it is there; it may be ahead of the cursor.
 
         Raises:
+            LogPurged: some of it is deleted.
             StorageUnavailable: the database does not answer.
         """
         while after < self._recent_after:
             async with reading(self._pool) as connection:
                 page = await events.read_page(connection, after)
+                if after < await events.read_purged(connection):
+                    raise LogPurged
             for event in page:
                 yield FeedEvent(self._log_id, event)
             if len(page) < events.PAGE:
@@ -231,6 +252,16 @@ class Feed:
             self._recent.append(event)
             self._hub.publish(TOPIC, event)
             self._position = event.position
+            self._heed(logged)
+
+    def _heed(self, logged: LoggedEvent) -> None:
+        """Let go of what is known of a call that was erased."""
+        if logged.kind != EventKind.ERASED:
+            return
+        for event in self._recent:
+            if event.logged.call_id == logged.call_id:
+                event.forget()
+        self._on_erased(logged.call_id)
 
     def _find_trouble(self) -> str | None:
         if _now() - self._read_at > _SILENCE:

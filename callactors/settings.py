@@ -1,14 +1,20 @@
 """Settings: CALLACTORS_* environment variables and DATABASE_URL; flags of the command line win over them."""
 
+import re
 import socket
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AliasChoices, BeforeValidator, Field, IPvAnyNetwork, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from callactors.errors import FieldError, WrongSettings
+
+_DURATION: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -19,6 +25,14 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _read_duration(value: object) -> object:
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if found is None and isinstance(value, str):
+        raise PydanticCustomError("duration", "write a duration as 90d, 12h, 30m or 45s")
+    return value if found is None else timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration), Field(gt=timedelta())]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
 
@@ -56,6 +70,7 @@ class Settings(BaseSettings):
     retry_initial: Seconds = 1.0
     ack_timeout: Annotated[float, Field(gt=0)] = 5.0
     drain_timeout: Seconds = 10.0
+    retention: Duration | None = None
     max_resident: Count = 100_000
     idle_timeout: Annotated[float, Field(gt=0)] = 60.0
     mailbox_limit: Count = 256

@@ -6,6 +6,7 @@ from asyncio import Future, Task
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Set
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from time import monotonic
 from typing import Any, Final, Self
@@ -16,6 +17,7 @@ from callactors.actors.deadlines import Deadlines
 from callactors.actors.registry import RegistryLimits
 from callactors.call import Accepted, Call, Completed, Row
 from callactors.call_actor import CallActor, CallServices
+from callactors.eraser import Eraser
 from callactors.errors import (
     CallError,
     DatabaseUnreachable,
@@ -29,6 +31,7 @@ from callactors.hub import Hub
 from callactors.messages import Accept, AcceptMany, Complete, Describe, Message, Wake
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
+from callactors.retention import Retention
 from callactors.retry import RetryPolicy
 from callactors.store import calls
 from callactors.store.api_keys import KeyRing
@@ -43,6 +46,7 @@ from callactors.store.connection import (
     reading,
     wait_for_database,
 )
+from callactors.store.erasure import Erased
 from callactors.store.events import identify
 from callactors.store.journal import Journal, JournalLimits
 from callactors.store.migrations import migrate
@@ -64,7 +68,8 @@ class SystemOptions:
     """How a system works; times in seconds. *node* must differ between servers on one database.
 
     *max_call_packets* and *max_call_size*, in characters of data, are what a call may have; what comes
-    together with the last of it is taken too.
+    together with the last of it is taken too. Calls
+    that ended longer ago than *retention* are purged; None keeps them for ever.
     """
 
     node: str
@@ -76,6 +81,7 @@ class SystemOptions:
     max_call_size: int = 4 * 1024**3
     database_patience: float = 60.0
     is_unsafe_durability_allowed: bool = False
+    retention: timedelta | None = None
     registry: RegistryLimits = field(default_factory=RegistryLimits)
     journal: JournalLimits = field(default_factory=JournalLimits)
 
@@ -125,7 +131,7 @@ class CallSystem:
         except StorageUnavailable:
             raise DatabaseUnreachable("it has stopped to answer") from None
         self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
-        self.feed = Feed(self._dsn, self._pool, self.hub, log_id)
+        self.feed = Feed(self._dsn, self._pool, self.hub, log_id, on_erased=self._on_erased)
         self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke)
         self._journal = Journal(
             self._dsn,
@@ -136,11 +142,13 @@ class CallSystem:
         )
         self._registry: ActorRegistry[str, Message] = ActorRegistry(self._make_actor, limits=options.registry)
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
+        self._eraser = Eraser(self._dsn, on_events=self.feed.poke)
         self._call_services = self._make_call_services()
         await self._node.join()
         await self.feed.open()
         self._registry.start()
-        for part in (self._node, self._journal, self._claims, self.feed, self._sweeper):
+        self._retention = Retention(self._dsn, options.retention)
+        for part in (self._node, *self._parts):
             self._serve(part.run(), type(part).__name__)
         self._serve(self.feed.watch(), "Feed")
         self._serve(self.keys.run(), "KeyRing")
@@ -169,7 +177,7 @@ class CallSystem:
         for task in self._services:
             task.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
-        for part in (self._journal, self._claims, self.feed, self._sweeper):
+        for part in self._parts:
             part.close()
         await self._node.leave()
         await self.stats.close()
@@ -212,11 +220,23 @@ class CallSystem:
         self.admit()
         return self._ask(call_id, Complete(request), reserved=True)
 
+    def erase(self, call_id: str, actor: str) -> "Future[Erased]":
+        """Erase a call, whoever owns it, at the request of *actor*; repeating it changes nothing.
+
+        Raises:
+            UnknownCall: there is none.
+            Unavailable: whether it was erased is not known; ask again.
+        """
+        self.check_not_draining()
+        reply = self._eraser.erase(call_id, actor)
+        self._deadlines.watch(reply)
+        return reply
+
     async def read(self, call_id: str) -> StoredCall:
         """Return a call as it is committed.
 
         Raises:
-            UnknownCall: there is none.
+            UnknownCall, CallErased: there is none any more, or never was.
             StorageUnavailable: the database does not answer.
         """
         row: Row | None = None
@@ -286,6 +306,11 @@ class CallSystem:
         """
         await calls.ping(self._pool)
 
+    @property
+    def _parts(self) -> "tuple[Journal | Claims | Feed | Sweeper | Eraser | Retention, ...]":
+        """What runs as long as the system, and is closed with it."""
+        return self._journal, self._claims, self.feed, self._sweeper, self._eraser, self._retention
+
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
         reply = self._registry.ask(call_id, message, reserved=reserved)
         self._deadlines.watch(reply)
@@ -295,6 +320,12 @@ class CallSystem:
         if call_id not in self._registry and not self.is_draining:
             with suppress(Unavailable):  # too many are resident: the next sweep finds it again
                 self._registry.tell(call_id, Wake())
+
+    def _on_erased(self, call_id: str) -> None:
+        """Let the call's actor find out that it is fenced, which ends its attempt."""
+        if call_id in self._registry and not self.is_draining:
+            with suppress(Unavailable):
+                self._registry.tell(call_id, Describe())
 
     def _make_actor(self, call_id: str, home: Home[Message]) -> Actor[str, Message]:
         return self._actor(call_id, home, self._call_services)

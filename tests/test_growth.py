@@ -16,7 +16,7 @@ from callactors.store.rows import Claimed, write_row
 from tests.storage import ME, Sql, buffers, claim, new, repeat, session, until
 
 FLUSH: Final = "select * from flush_2($1, $2, $3, $4, $5, $6, array[1], $7, $8, $4, $5, $6, $8, $9, null)"
-CLAIM: Final = "select * from claim_1($1, array[$2], array[true], false, 3)"
+CLAIM: Final = "select * from claim_2($1, array[$2], array[true], false, 3)"
 FEW: Final = 40
 """Buffers that one call may cost: a few indexes from root to leaf, and what is written."""
 

@@ -138,9 +138,9 @@ async def name_calls(sql: Sql) -> None:
 
 
 async def read_snapshot(sql: Sql) -> None:
-    [*_, (number, _)] = await summaries.read_live(sql, 0, 100)
+    [*_, (number, _)] = await summaries.read_live(sql, None, 100)
     assert len(await summaries.read_live(sql, number, 100)) == 100
-    [*_, (number, _)] = await summaries.read_ended(sql, 0, 100)
+    [*_, (number, _)] = await summaries.read_ended(sql, None, 100)
     assert len(await summaries.read_ended(sql, number, 100)) == 100
 
 
@@ -167,7 +167,7 @@ async def poll_events(sql: Sql) -> None:
 
 
 Scene: TypeAlias = Callable[[Sql], Awaitable[None]]
-_CLAIMS: Final = frozenset({"claim_1", "tail_1"})
+_CLAIMS: Final = frozenset({"claim_2", "tail_1"})
 _FLUSHES: Final = frozenset({"flush_2", "stored_otherwise_1", "last_packet_at_1"})
 SCENES: Final[dict[Scene, frozenset[str]]] = {
     partial(claim_new, count=1): _CLAIMS,

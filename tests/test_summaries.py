@@ -6,7 +6,7 @@ from callactors.call import Change, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store.flush import CallChanges, flush
-from callactors.store.summaries import Summary, read_ended, read_live
+from callactors.store.summaries import Place, Summary, read_ended, read_live
 from tests.storage import ME, Sql, claim, reader, rows_read
 
 LIVE = "insert into calls (call_id, started_at) values ($1, $2::text::timestamptz)"
@@ -16,12 +16,12 @@ values ($1, 4, 'ARCHIVED', $2::text::timestamptz, $2::text::timestamptz)
 """
 
 
-async def live_ids(sql: Sql, after: int = 0, limit: int = 100) -> list[str]:
+async def live_ids(sql: Sql, after: Place | None = None, limit: int = 100) -> list[str]:
     return [summary["call_id"] for _, summary in await read_live(sql, after, limit)]
 
 
 async def only(sql: Sql) -> Summary:
-    [(_, summary)] = await read_live(sql, 0, 100)
+    [(_, summary)] = await read_live(sql, None, 100)
     return summary
 
 
@@ -96,7 +96,7 @@ async def test_live_calls_come_by_their_start_in_pages_without_those_that_ended(
     await sql.execute(ENDED, "e", "2026-01-01")
     assert await live_ids(sql) == ["a", "b", "d", "c"]
     found: list[str] = []
-    after = 0
+    after: Place | None = None
     while page := await read_live(sql, after, 1):
         found += [summary["call_id"] for _, summary in page]
         after = page[-1][0]
@@ -106,7 +106,7 @@ async def test_live_calls_come_by_their_start_in_pages_without_those_that_ended(
 async def test_a_call_that_ends_while_pages_are_read_takes_no_other_with_it(sql: Sql) -> None:
     for call_id in ("a", "b", "c"):
         await sql.execute(LIVE, call_id, "2026-01-01")
-    [_, (second, _)] = await read_live(sql, 0, 2)
+    [_, (second, _)] = await read_live(sql, None, 2)
     await sql.execute("update calls set finished_at = now() where call_id <> 'c'")
     assert await live_ids(sql, second) == ["c"]
 
@@ -115,25 +115,25 @@ async def test_ended_calls_come_newest_first_in_pages(sql: Sql) -> None:
     for call_id, ended_at in (("b", "2026-01-02"), ("a", "2026-01-01"), ("c", "2026-01-03")):
         await sql.execute(ENDED, call_id, ended_at)
     await sql.execute(LIVE, "d", "2026-01-04")
-    newest = await read_ended(sql, 0, 2)
+    newest = await read_ended(sql, None, 2)
     assert [summary["call_id"] for _, summary in newest] == ["c", "b"]
     assert [summary["call_id"] for _, summary in await read_ended(sql, newest[-1][0], 2)] == ["a"]
-    assert [summary["state"] for _, summary in await read_ended(sql, 0, 9)] == ["ARCHIVED"] * 3
+    assert [summary["state"] for _, summary in await read_ended(sql, None, 9)] == ["ARCHIVED"] * 3
 
 
 async def test_a_snapshot_reads_what_it_tells_also_with_plans_of_empty_tables(dsn: str) -> None:
     async with reader(dsn) as own:
         await own.execute("alter table calls set (autovacuum_enabled = off)")
         for _ in range(12):
-            await read_live(own, 0, 10)
-            await read_ended(own, 0, 10)
+            await read_live(own, None, 10)
+            await read_ended(own, None, 10)
         await own.execute(
             "insert into calls (call_id, state, finished_at) select 'e' || g, 'ARCHIVED', now()"
             " from generate_series(1, 50000) g"
         )
         await own.execute("insert into calls (call_id) select 'l' || g from generate_series(1, 20) g")
         before = await rows_read(own)
-        assert len(await read_live(own, 0, 10)) == 10
-        [*_, (number, _)] = await read_ended(own, 0, 10)
+        assert len(await read_live(own, None, 10)) == 10
+        [*_, (number, _)] = await read_ended(own, None, 10)
         assert len(await read_ended(own, number, 10)) == 10
         assert await rows_read(own) - before < 50

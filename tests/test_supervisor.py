@@ -268,7 +268,7 @@ async def test_a_subscribe_in_the_middle_of_a_snapshot_begins_it_anew(
         await client.app[SYSTEM].accept(f"c{number}", packet(1))
     read_live, release = summaries.read_live, asyncio.Event()
 
-    async def read_live_later(connection: Any, after: int, limit: int) -> Any:
+    async def read_live_later(connection: Any, after: Any, limit: int) -> Any:
         if after:
             await release.wait()
         return await read_live(connection, after, limit)

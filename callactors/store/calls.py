@@ -4,12 +4,13 @@ import json
 from typing import Any, Final, NamedTuple
 
 from callactors.call import Call
+from callactors.errors import CallErased
 from callactors.store.connection import Pool, reading
 from callactors.store.rows import read_call
-from callactors.store.summaries import EXACT
+from callactors.store.summaries import EXACT, TAIL
 
 _READ: Final = f"""
-select c.*, {EXACT} from calls c cross join lateral tail_1(c.call_no, c.streams) t where c.call_id = $1
+select c.*, {EXACT} from calls c cross join {TAIL} where c.call_id = $1
 """  # noqa: S608  # put together from constants
 _DATA: Final = """
 select p.data from packets p join calls c on c.call_no = p.call_no
@@ -30,12 +31,15 @@ async def read(pool: Pool, call_id: str) -> StoredCall | None:
     Counts are exact but `late` and `duplicates`, which are written from time to time only.
 
     Raises:
+        CallErased: it was erased.
         StorageUnavailable: the database does not answer.
     """
     async with reading(pool) as connection:
         record = await connection.fetchrow(_READ, call_id)
     if record is None:
         return None
+    if record["erased_at"] is not None:
+        raise CallErased(call_id)
     columns = {name: record[name] for name in ("wake_at", "started_at", "completed_at", "finished_at")}
     columns["last_packet_at"] = record["last_received_at"]  # of a young call the row has none
     for name in ("metadata", "result", "last_error"):

@@ -18,7 +18,7 @@ from callactors.store.rows import Claimed, read_claimed
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 500
-_CLAIM: Final = "select * from claim_1($1, $2, $3, $4, $5)"
+_CLAIM: Final = "select * from claim_2($1, $2, $3, $4, $5)"
 
 
 class _Waiting(NamedTuple):

@@ -9,7 +9,8 @@ PAGE: Final = 1_000
 # A living owner's calls are left to it. Mine are told: whether an actor has them is the caller's to know.
 _DUE: Final = """
 select call_no, call_id, extract(epoch from wake_at)::float8 as wake_at from calls c
-where wake_at <= statement_timestamp() and (wake_at, call_no) > (to_timestamp($1), $2) and (
+where wake_at <= statement_timestamp() and (wake_at, call_no) > (to_timestamp($1), $2)
+    and erased_at is null and (
     owner is null or owner = $3 or not exists (select from nodes n where n.node = c.owner)
     or ($4 and not is_alive_1(owner, $5))
 )

@@ -41,6 +41,7 @@ select xid::text::int8 as xid, event_id, call_id, version, kind, from_state, to_
 from call_events where {_HORIZON} order by call_events.xid desc, event_id desc limit $1
 """  # noqa: S608  # put together from constants
 _IS_KNOWN: Final = "select true from call_events where xid = $1::text::xid8 and event_id = $2"
+_PURGED: Final = "select purged_xid::text::int8 as xid, purged_event_id as event_id from event_log"
 _IS_FAR: Final = """
 select true from call_events where (xid, event_id) > ($1::text::xid8, $2) order by xid, event_id
 offset $3 limit 1
@@ -154,6 +155,12 @@ async def is_known(connection: Connection, position: Position) -> bool:
     """Whether an event stands at *position*, or it is the beginning."""
     at = (str(position.xid), position.event_id)
     return position == START or bool(await connection.fetchval(_IS_KNOWN, *at))
+
+
+async def read_purged(connection: Connection) -> Position:
+    """Return the position of the last event that was deleted; it only grows."""
+    record = await connection.fetchrow(_PURGED)
+    return START if record is None else Position(*record)
 
 
 async def is_far(connection: Connection, after: Position, events: int) -> bool:

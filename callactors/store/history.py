@@ -3,7 +3,7 @@
 import json
 from typing import Any, Final, NamedTuple
 
-from callactors.errors import UnknownCall
+from callactors.errors import CallErased, UnknownCall
 from callactors.store.connection import Connection
 from callactors.store.events import Cursor, Position
 from callactors.store.summaries import tell_time
@@ -11,7 +11,7 @@ from callactors.store.summaries import tell_time
 PAGE_SIZE: Final = 1024 * 1024
 """About how many bytes of data a page of packets has at most, beside its first packet."""
 
-_NUMBER: Final = "select call_no from calls where call_id = $1"
+_FIND: Final = "select call_no, erased_at is not null as is_erased from calls where call_id = $1"
 _EVENTS: Final = """
 select xid::text::int8 as xid, event_id, version, kind, from_state, to_state, attempt, at, detail::text
 from call_events where call_no = $1 and version > $2 order by version limit $3
@@ -38,7 +38,7 @@ async def read_events(connection: Connection, log_id: str, call_id: str, *, afte
     """Return up to *limit* events of the call behind version *after*, with cursors of the log *log_id*.
 
     Raises:
-        UnknownCall: there is no such call.
+        UnknownCall, CallErased: there is no such call any more, or never was.
     """
     number = await _find(connection, call_id)
     records = await connection.fetch(_EVENTS, number, after, limit + 1)
@@ -63,7 +63,7 @@ async def read_packets(connection: Connection, call_id: str, stream: str, *, aft
     """Return up to *limit* packets of the call's *stream* behind sequence *after*, fewer if they are large.
 
     Raises:
-        UnknownCall: there is no such call.
+        UnknownCall, CallErased: there is no such call any more, or never was.
     """
     number = await _find(connection, call_id)
     records = await connection.fetch(_PACKETS, number, stream, after, limit + 1, PAGE_SIZE)
@@ -81,7 +81,10 @@ async def read_packets(connection: Connection, call_id: str, stream: str, *, aft
 
 
 async def _find(connection: Connection, call_id: str) -> int:
-    number: int | None = await connection.fetchval(_NUMBER, call_id)
-    if number is None:
+    record = await connection.fetchrow(_FIND, call_id)
+    if record is None:
         raise UnknownCall(call_id)
+    if record["is_erased"]:
+        raise CallErased(call_id)
+    number: int = record["call_no"]
     return number

@@ -17,7 +17,7 @@ from asyncpg import Record
 from callactors.states import CallState
 from callactors.store.connection import Connection
 from callactors.store.rows import read_call
-from callactors.store.summaries import COLUMNS, EXACT, Summary, describe, tell_time
+from callactors.store.summaries import COLUMNS, EXACT, TAIL, Summary, describe, tell_time
 
 SCAN_BOUND: Final = 10_000
 MAX_NUMBER: Final = 2**63 - 1
@@ -33,10 +33,11 @@ _MATCHES: Final = """(
     and ($4::timestamptz is null or c.started_at >= $4)
     and ($5::timestamptz is null or c.started_at < $5)
     and ($6::text is null or starts_with(c.call_id, $6))
+    and c.erased_at is null
 ) is true"""
 # Only for the rows of the page.
 _EXACT: Final = f"""
-select c.*, {EXACT} from (%s) c cross join lateral tail_1(c.call_no, c.streams) t order by c.place
+select c.*, {EXACT} from (%s) c cross join {TAIL} order by c.place
 """  # noqa: S608  # put together from constants
 # The last row within the bound comes out in any case: the next page begins behind it.
 _WALK: Final = (

@@ -1,4 +1,4 @@
-"""A call's row: from Row to the JSON that flush_2 takes, and back from what claim_1 returns."""
+"""A call's row: from Row to the JSON that flush_2 takes, and back from what claim_2 returns."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,13 @@ from callactors.states import CallState
 
 
 class Claimed(NamedTuple):
-    """A call as the database has it. If it is not mine, a living server runs its AI step."""
+    """A call as the database has it. If it is not mine, a living server runs its AI step, or it is erased."""
 
     call_no: int
     epoch: int
     is_mine: bool
     call: Call
+    is_erased: bool
 
 
 def write_row(call_no: int, row: Row) -> dict[str, Any]:
@@ -60,9 +61,9 @@ def write_event(call_no: int, call_id: str, event: Event) -> dict[str, Any]:
 
 
 def read_claimed(record: Record) -> Claimed:
-    """Return the call in *record*, a row of claim_1."""
+    """Return the call in *record*, a row of claim_2."""
     call = read_call(record)
-    return Claimed(record["call_no"], record["epoch"], record["is_mine"], call)
+    return Claimed(record["call_no"], record["epoch"], record["is_mine"], call, record["is_erased"])
 
 
 def read_call(record: Record) -> Call:

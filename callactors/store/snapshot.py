@@ -5,7 +5,7 @@ from typing import Final
 
 from callactors.store import listing, summaries
 from callactors.store.connection import Pool, reading
-from callactors.store.summaries import Summary
+from callactors.store.summaries import Place, Summary
 
 PART: Final = 100  # calls: what is held for a client while it reads
 ENDED: Final = 500  # calls
@@ -24,7 +24,8 @@ async def read_snapshot(pool: Pool, call_ids: Set[str]) -> AsyncIterator[tuple[l
             named = await listing.read_named(connection, listing.Filters(), list(call_ids))
         yield named, True
         return
-    after, is_full = 0, True
+    after: Place | None = None
+    is_full = True
     while is_full:
         async with reading(pool) as connection:
             page = await summaries.read_live(connection, after, PART)
@@ -32,7 +33,8 @@ async def read_snapshot(pool: Pool, call_ids: Set[str]) -> AsyncIterator[tuple[l
             after = page[-1][0]
             yield [summary for _, summary in page], False
         is_full = len(page) == PART
-    before, left = 0, ENDED
+    before: Place | None = None
+    left = ENDED
     while True:
         async with reading(pool) as connection:
             page = await summaries.read_ended(connection, before, min(PART, left))

@@ -13,11 +13,15 @@ from callactors.store.connection import Connection
 from callactors.store.rows import read_call
 
 Summary: TypeAlias = dict[str, Any]
+Place: TypeAlias = tuple[datetime, int]
+"""The start or the end of a call, and its number."""
+
+_BEGINNING: Final = (None, 0)
 
 COLUMNS: Final = """
 c.call_no, c.call_id, c.state, c.version, c.generation, c.attempt, c.attempt_running, c.crashes, c.wake_at,
 c.end_reason, c.streams, c.packets, c.late, c.duplicates, c.started_at, c.last_packet_at, c.completed_at,
-c.finished_at
+c.finished_at, c.erased_at
 """
 """Of `calls c`: what a summary is made from, beside a wake_in and a tail."""
 EXACT: Final = """
@@ -28,43 +32,45 @@ coalesce(c.last_packet_at, (
     order by p.sequence desc limit 1
 )) as last_received_at
 """
-"""Of `calls c` and its `tail_1 t`: what makes a summary exact. A call not yet checkpointed has one stream."""
-
-_AS_WRITTEN: Final = (
+"""Of `calls c` and its TAIL: what makes a summary exact. A call not yet checkpointed has one stream."""
+TAIL: Final = "lateral tail_1(c.call_no, case when c.erased_at is null then c.streams end) t"
+"""To be joined with `calls c`. Of what is left of an erased call nothing is read."""
+AS_WRITTEN: Final = (
     f"{COLUMNS}, null::float8 as wake_in, null::text[] as tail_streams, null::bigint[] as tail_sequences"
 )
+"""Of `calls c`: what a summary is made from that takes the row as it was last written."""
+
 # The order and the limit keep PostgreSQL to the partial indexes.
 _LIVE: Final = f"""
-select {_AS_WRITTEN} from calls c where c.finished_at is null and (c.started_at, c.call_no) > (
-    coalesce((select a.started_at from calls a where a.call_no = $1), '-infinity'), $1
-)
-order by c.started_at, c.call_no limit $2
+select {AS_WRITTEN} from calls c
+where c.finished_at is null and (c.started_at, c.call_no) > (coalesce($1::timestamptz, '-infinity'), $2)
+order by c.started_at, c.call_no limit $3
 """  # noqa: S608  # put together from constants
 _ENDED: Final = f"""
-select {_AS_WRITTEN} from calls c where c.finished_at is not null and (c.finished_at, c.call_no) < (
-    coalesce((select b.finished_at from calls b where b.call_no = $1), 'infinity'), $1
-)
-order by c.finished_at desc, c.call_no desc limit $2
+select {AS_WRITTEN} from calls c
+where c.finished_at is not null and (c.finished_at, c.call_no) < (coalesce($1::timestamptz, 'infinity'), $2)
+    and c.erased_at is null
+order by c.finished_at desc, c.call_no desc limit $3
 """  # noqa: S608  # put together from constants
 
 
-async def read_live(connection: Connection, after: int, limit: int) -> list[tuple[int, Summary]]:
-    """Return up to *limit* calls that have not ended, the longest running first, with their numbers.
+async def read_live(connection: Connection, after: Place | None, limit: int) -> list[tuple[Place, Summary]]:
+    """Return up to *limit* calls that have not ended, the longest running first, with their places.
 
-    They are those behind the call with number *after* (0: from the first), as their rows were last written:
-    counts and gaps may be a minute old.
+    They are those behind *after* (None: from the first), as their rows were last written: counts and gaps may
+    be a minute old. A place stays one when its call is gone.
     """
-    records = await connection.fetch(_LIVE, after, limit)
-    return [(record["call_no"], summarize(record)) for record in records]
+    records = await connection.fetch(_LIVE, *(after or _BEGINNING), limit)
+    return [((record["started_at"], record["call_no"]), summarize(record)) for record in records]
 
 
-async def read_ended(connection: Connection, before: int, limit: int) -> list[tuple[int, Summary]]:
-    """Return up to *limit* calls that have ended, the newest end first, with their numbers.
+async def read_ended(connection: Connection, before: Place | None, limit: int) -> list[tuple[Place, Summary]]:
+    """Return up to *limit* calls that have ended, the newest end first, with their places.
 
-    They are those behind the call with number *before* (0: from the last).
+    They are those behind *before* (None: from the last), without those that were erased.
     """
-    records = await connection.fetch(_ENDED, before, limit)
-    return [(record["call_no"], summarize(record)) for record in records]
+    records = await connection.fetch(_ENDED, *(before or _BEGINNING), limit)
+    return [((record["finished_at"], record["call_no"]), summarize(record)) for record in records]
 
 
 def summarize(record: Record) -> Summary:

@@ -112,6 +112,13 @@ class PacketsQuery(_Query):
     limit: int = _limit(1_000, 100)
 
 
+class AuditQuery(_Query):
+    """Which lines of the audit."""
+
+    before: Annotated[int, Field(ge=1, le=MAX_SEQUENCE)] | None = None
+    limit: int = _limit(1_000, 100)
+
+
 class NoQuery(_Query):
     """No parameters."""
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from callactors import errors
 from callactors.access import Scope
 from callactors.packets import CompleteRequest, Packet
-from callactors.web import answers, calls, dashboard, docs, frames, health, ingest, ingest_socket, supervisor
+from callactors.web import admin, answers, calls, dashboard, docs, frames, health, ingest, ingest_socket, supervisor
 from callactors.web.guard import guarded
 from callactors.web.parameters import CallsQuery, EventsQuery, NoQuery, PacketsQuery
 from callactors.web.problems import Handler, answering
@@ -56,12 +56,14 @@ _STREAM: Final = "/v1/call/stream/{call_id}"
 _NO_HEAD: Final = frozenset({_STREAM})
 _INGEST: Final = frozenset({Scope.INGEST})
 _SUPERVISE: Final = frozenset({Scope.SUPERVISE})
+_ADMIN: Final = frozenset({Scope.ADMIN})
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
 _SCRIPT: Final = "text/javascript"
 _STYLE: Final = "text/css"
 _NOT_TAKEN: Final = (
+    errors.CallErased,
     errors.CallClosed,
     errors.CallFull,
     errors.SequenceConflict,

@@ -15,7 +15,14 @@ from typing import Any, Final
 from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic_core import from_json
 
-from callactors.errors import CallNotAllowed, FieldError, InvalidFields, Overloaded, StorageUnavailable
+from callactors.errors import (
+    CallNotAllowed,
+    FieldError,
+    InvalidFields,
+    LogPurged,
+    Overloaded,
+    StorageUnavailable,
+)
 from callactors.feed import TOPIC, FeedEvent, FeedItem, Notice, text_frame
 from callactors.hub import Ending
 from callactors.store.events import Cursor
@@ -160,11 +167,14 @@ class _Watching:
             if gap is None:
                 self._last = self._since.position
             else:
-                self._is_snapshot_due = True
-                self._write_notice("gap", reason=gap, cursor=str(self._feed.cursor))
+                self._tell_gap(gap)
             self._since = None
         if self._is_snapshot_due:
             await self._send_snapshot()
+
+    def _tell_gap(self, reason: str) -> None:
+        self._is_snapshot_due = True
+        self._write_notice("gap", reason=reason, cursor=str(self._feed.cursor))
 
     async def _send_snapshot(self) -> None:
         """Tell the calls as they are, in parts; what comes after the cursor, fixed before, follows."""
@@ -182,11 +192,15 @@ class _Watching:
     async def _catch_up(self) -> None:
         """Tell what stands between the client and now, as fast as it reads."""
         while self._last < (until := self._feed.cursor.position):
-            async for event in self._feed.read(self._last):
-                self._last = event.position
-                if self._wants(event):
-                    self._write(event.frame)
-                    await self._wait_until_read()
+            try:
+                async for event in self._feed.read(self._last):
+                    self._last = event.position
+                    if self._wants(event):
+                        self._write(event.frame)
+                        await self._wait_until_read()
+            except LogPurged:
+                self._tell_gap("expired")
+                await self._send_snapshot()
             self._last = max(self._last, until)
 
     async def _follow(self) -> bool:

@@ -46,8 +46,10 @@ class Watch(BaseModel):
     end_reason: Annotated[frozenset[EndReason], _SPLIT] = frozenset()
 
     def wants(self, told: FeedEvent) -> bool:
-        """Whether to tell an event: transitions, and other kinds that were asked for."""
+        """Whether to tell an event: transitions, kinds that were asked for, and what is to be forgotten."""
         event = told.logged
+        if event.kind == EventKind.ERASED:  # whoever was told of the call, in whatever state
+            return not self.call_id or event.call_id in self.call_id
         return (
             (event.kind == EventKind.TRANSITION or event.kind in self.kinds)
             and (not self.state or event.to_state in self.state or event.from_state in self.state)
