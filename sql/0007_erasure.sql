@@ -115,13 +115,14 @@ begin
     );
     delete from packets p where p.ctid = any (array(
         select q.ctid from unnest(found) f (call_no) cross join lateral (
-            select p.ctid from packets p where p.call_no = f.call_no offset 0
+            select p.ctid from packets p where p.call_no = f.call_no order by p.stream, p.sequence limit most_packets
         ) q limit most_packets
     ));
     get diagnostics deleted = row_count;
     to_scrub := array(
         select f.call_no from unnest(found) f (call_no)
-        where deleted >= most_packets and (select true from packets p where p.call_no = f.call_no limit 1)
+        where deleted >= most_packets
+            and (select true from packets p where p.call_no = f.call_no order by p.stream, p.sequence limit 1)
     );
     update calls c set erased_at = c.finished_at, wake_at = clock_timestamp(), epoch = c.epoch + 1, owner = null,
         streams = '{}', packets = 0, metadata = '{}', result = null, last_error = null

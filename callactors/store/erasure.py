@@ -38,7 +38,7 @@ select e.* from jsonb_to_recordset($1) as e (
 )
 """
 _UNSCRUBBED: Final = """
-select call_no from calls where erased_at is not null and wake_at <= clock_timestamp()
+select call_no from calls where erased_at is not null and wake_at <= statement_timestamp()
 order by wake_at, call_no limit $1
 """
 # Nobody waits: what another server has taken is left to it.
@@ -57,10 +57,13 @@ update call_events set detail = '{}' where event_id = any (array(
     select e.event_id from call_events e where e.call_no = $1 and e.detail <> '{}' order by e.version limit $2
 ))
 """
+# The order and the limit keep PostgreSQL to the index.
 _FINISH: Final = """
 update calls c set wake_at = null where c.call_no = $1 and c.erased_at is not null
-    and not exists (select from packets p where p.call_no = $1)
-    and not exists (select from call_events e where e.call_no = $1 and e.detail <> '{}')
+    and (select true from packets p where p.call_no = $1 order by p.stream, p.sequence limit 1) is null
+    and (
+        select true from call_events e where e.call_no = $1 and e.detail <> '{}' order by e.version limit 1
+    ) is null
 """
 _PUT_OFF: Final = """
 update calls set wake_at = clock_timestamp() + interval '10 s'
