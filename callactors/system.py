@@ -68,8 +68,8 @@ class SystemOptions:
     """How a system works; times in seconds. *node* must differ between servers on one database.
 
     *max_call_packets* and *max_call_size*, in characters of data, are what a call may have; what comes
-    together with the last of it is taken too. Calls
-    that ended longer ago than *retention* are purged; None keeps them for ever.
+    together with the last of it is taken too. Calls that ended longer ago than *retention* are purged; None
+    keeps them for ever.
     """
 
     node: str

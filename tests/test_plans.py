@@ -6,6 +6,7 @@ are those that debug_print_plan tells of (auto_explain is not in every PostgreSQ
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -16,7 +17,18 @@ from callactors.call import Change, Event, EventKind, Facts, Row
 from callactors.feed import FAR, RECENT
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
-from callactors.store import calls, claims, connection, due, events, history, listing, summaries
+from callactors.store import (
+    calls,
+    claims,
+    connection,
+    due,
+    erasure,
+    events,
+    history,
+    listing,
+    purge,
+    summaries,
+)
 from callactors.store.flush import CallChanges, flush
 from callactors.store.journal import JournalLimits
 from callactors.store.listing import Filters, Sort
@@ -155,6 +167,23 @@ async def sweep(sql: Sql) -> None:
     await due.read_orphaned_attempts(sql, OTHER, may_take_stale=True, lease=LEASE)
 
 
+async def erase_call(sql: Sql) -> None:
+    await erasure.erase(sql, "bulk1", "admin")
+    assert len(await erasure.read_unscrubbed(sql)) == 1
+    assert await erasure.scrub(lambda work: work(sql), 1)
+
+
+async def purge_calls(sql: Sql) -> None:
+    """One that is larger than a batch, and a batch of others."""
+    await sql.execute("update calls set finished_at = now() - interval '1 d' where call_no between 1 and 200")
+    horizon = await purge.read_horizon(sql, timedelta(hours=1))
+    await sql.execute("update calls set packets = 50000 where call_no = 1")
+    batch = await purge.purge_batch(sql, horizon, purge.FIRST)
+    assert (batch.purged, batch.to_scrub) == (0, [1])
+    assert await erasure.scrub(lambda work: work(sql), 1)
+    assert (await purge.purge_batch(sql, horizon, purge.FIRST)).purged == purge.CALLS
+
+
 async def read_events(sql: Sql) -> None:
     assert len(await events.read_newest(sql, RECENT)) == RECENT
     assert await events.is_far(sql, events.START, FAR - 1)
@@ -185,6 +214,8 @@ SCENES: Final[dict[Scene, frozenset[str]]] = {
     read_snapshot: frozenset(),
     read_history: frozenset(),
     sweep: frozenset(),
+    erase_call: frozenset(),
+    purge_calls: frozenset({"purge_1"}),
 }
 """What is done, and the functions whose statements read the big tables then."""
 
@@ -198,6 +229,7 @@ NEEDED: Final[dict[str, Scene]] = {
     "drop index calls_started_at": partial(list_calls, sort=Sort.START),
     "drop index calls_live, calls_started_at": read_snapshot,
     "drop index calls_finished_at": read_snapshot,
+    "drop index calls_finished_at, calls_live": purge_calls,
     "alter table call_events drop constraint call_events_pkey": partial(list_calls, sort=Sort.TRANSITION),
     "alter table call_events drop constraint call_events_call_no_version_key": read_history,
 }

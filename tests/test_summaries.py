@@ -111,6 +111,17 @@ async def test_a_call_that_ends_while_pages_are_read_takes_no_other_with_it(sql:
     assert await live_ids(sql, second) == ["c"]
 
 
+async def test_a_call_that_vanishes_while_pages_are_read_makes_no_reader_begin_anew(sql: Sql) -> None:
+    for call_id in ("a", "b", "c"):
+        await sql.execute(LIVE, call_id, "2026-01-01")
+        await sql.execute(ENDED, f"ended-{call_id}", "2026-01-01")
+    [_, (live, _)] = await read_live(sql, None, 2)
+    [_, (ended, _)] = await read_ended(sql, None, 2)
+    await sql.execute("delete from calls where call_id in ('b', 'ended-b')")
+    assert await live_ids(sql, live) == ["c"]
+    assert [summary["call_id"] for _, summary in await read_ended(sql, ended, 9)] == ["ended-a"]
+
+
 async def test_ended_calls_come_newest_first_in_pages(sql: Sql) -> None:
     for call_id, ended_at in (("b", "2026-01-02"), ("a", "2026-01-01"), ("c", "2026-01-03")):
         await sql.execute(ENDED, call_id, ended_at)
