@@ -3,7 +3,6 @@
 -- Nobody owns a call that is erased, ever again. From its wake_at on what is stored of it waits to be deleted; when that
 -- is done, it is null.
 alter table calls add erased_at timestamptz;
-create index calls_to_scrub on calls (wake_at, call_no) where erased_at is not null and wake_at is not null;
 
 -- The last event, in the order of the log, that was deleted: who has not come that far has missed some.
 alter table event_log
