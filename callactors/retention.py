@@ -62,6 +62,6 @@ async def _purge(run: Run[Any], older_than: timedelta) -> int:
         purged += batch.purged
         for call_no in batch.to_scrub:
             await scrub(run, call_no)
-        place = place if batch.to_scrub else batch.next  # what is scrubbed now goes with the next batch
+        place = batch.next
         await asyncio.sleep(monotonic() - began)  # half of the time is for the calls that live
     return purged

@@ -81,17 +81,19 @@ returns table (
     from claim_2(me, ids, creates, may_take_stale, lease) c
 $$;
 
--- Delete calls that ended before a time, and all that is stored of them: the oldest behind a place, which is that of the
--- last one before. Those that others hold are left to them, those that the feeds cannot have read yet and those that are
--- being scrubbed to a later run. One that has more packets than a batch takes is only marked, as if it had been erased
--- long ago: scrub it, and it goes with the next batch. When there are no more, place_at is null.
+-- Delete calls that ended before a time, and all that is stored of them: the oldest behind a place, the end and the number
+-- of a call; place_at and place_no are where to go on, if has_found. Those that others hold are left to them, those that
+-- the feeds cannot have read yet and those that are being scrubbed to a later run. One that has more packets than a batch
+-- takes loses some, and is marked as if it had been erased long ago: scrub it, and it goes with the next batch. A full disk
+-- may have no room for the mark; then it loses some in each batch.
 create function purge_1(
     ended_before timestamptz, after_at timestamptz, after_no bigint, most_calls integer, most_packets integer,
-    out purged integer, out to_scrub bigint[], out place_at timestamptz, out place_no bigint
+    out purged integer, out to_scrub bigint[], out has_found boolean, out place_at timestamptz, out place_no bigint
 ) language plpgsql as $$
 declare
     horizon xid8 := pg_snapshot_xmin(pg_current_snapshot());
     found bigint[];
+    rest bigint[];
     deleted bigint;
 begin
     select coalesce(array_agg(o.call_no order by o.place), '{}'), max(o.finished_at) into found, place_at from (
@@ -105,6 +107,7 @@ begin
         ) c window old as (order by c.finished_at, c.call_no)
     ) o where o.place = 1 or o.packets <= most_packets;
     place_no := found[cardinality(found)];
+    has_found := place_no is not null;
 
     found := array(
         select c.call_no from calls c
@@ -118,16 +121,26 @@ begin
         ) q limit most_packets
     ));
     get diagnostics deleted = row_count;
-    to_scrub := array(
+    rest := array(
         select f.call_no from unnest(found) f (call_no)
         where deleted >= most_packets
             and (select true from packets p where p.call_no = f.call_no order by p.stream, p.sequence limit 1)
     );
-    update calls c set erased_at = c.finished_at, wake_at = clock_timestamp(), epoch = c.epoch + 1, owner = null,
-        streams = '{}', packets = 0, metadata = '{}', result = null, last_error = null
-    where c.call_no = any (to_scrub);
+    to_scrub := '{}';
+    if cardinality(rest) > 0 then
+        place_at := after_at;
+        place_no := after_no;
+        begin
+            update calls c set erased_at = c.finished_at, wake_at = clock_timestamp(), epoch = c.epoch + 1, owner = null,
+                streams = '{}', packets = 0, metadata = '{}', result = null, last_error = null
+            where c.call_no = any (rest);
+            to_scrub := rest;
+        exception when disk_full then
+            null;
+        end;
+    end if;
 
-    found := array(select unnest(found) except select unnest(to_scrub));
+    found := array(select unnest(found) except select unnest(rest));
     purged := cardinality(found);
     -- Before the events are locked: whoever gives the log a new identity locks in this order too.
     update event_log l set purged_xid = n.xid, purged_event_id = n.event_id from (

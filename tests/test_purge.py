@@ -35,6 +35,15 @@ with made as (
 )
 insert into packets select m.call_no, g, 1, now(), '', 'x' from made m, generate_series(1, $2) g
 """
+FULL = """
+create function no_room() returns trigger language plpgsql as $$
+begin
+    raise exception 'no room for another page' using errcode = 'disk_full';
+end
+$$;
+create trigger no_room before insert or update on calls execute function no_room();
+create trigger no_room before insert or update on call_events execute function no_room();
+"""
 COUNTS = """
 select (select count(*) from calls), (select count(*) from packets), (select count(*) from call_events)
 """
@@ -107,6 +116,10 @@ async def test_a_batch_has_few_packets_and_large_calls_have_batches_of_their_own
         place = batch.next
         found.append((batch.purged, batch.to_scrub, await sql.fetchval("select count(*) from packets")))
     assert found == [(1, [], 63), (0, [2], 53)]
+    assert place == (
+        await sql.fetchval("select finished_at - interval '1 s' from calls where call_no = 2"),
+        1,
+    )
     assert tuple(
         await sql.fetchrow("select erased_at = finished_at, owner from calls where call_no = 2") or ()
     ) == (
@@ -124,6 +137,16 @@ async def test_a_call_with_more_packets_than_its_row_says_goes_too(
     monkeypatch.setattr(batches, "PACKETS", 10)
     await make_old(sql, 3, 25)
     await sql.execute("update calls set packets = 0")
+    assert await purge(sql, older_than=HOUR) == 3
+    assert await counts(sql) == (0, 0, 0)
+
+
+async def test_a_full_disk_has_no_room_for_a_mark_and_all_goes_nevertheless(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "PACKETS", 10)
+    await make_old(sql, 3, 25)
+    await sql.execute(FULL)
     assert await purge(sql, older_than=HOUR) == 3
     assert await counts(sql) == (0, 0, 0)
 

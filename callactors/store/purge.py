@@ -18,9 +18,9 @@ FIRST: Final[Place] = (None, 0)
 
 
 class Batch(NamedTuple):
-    """How many calls are gone, the numbers of those to be scrubbed first, and where the next batch begins.
+    """How many calls are gone, the numbers of those to be scrubbed before the next, and where that begins.
 
-    *next* is None if there was none.
+    *next* is None if nothing was found.
     """
 
     purged: int
@@ -37,5 +37,5 @@ async def read_horizon(connection: Connection, older_than: timedelta) -> datetim
 async def purge_batch(connection: Connection, horizon: datetime, after: Place) -> Batch:
     """Delete some calls that ended before *horizon*, the oldest behind *after*, with all they have."""
     [record] = await connection.fetch(_PURGE, horizon, *after, CALLS, PACKETS)
-    at = record["place_at"]
-    return Batch(record["purged"], record["to_scrub"], None if at is None else (at, record["place_no"]))
+    place = (record["place_at"], record["place_no"])
+    return Batch(record["purged"], record["to_scrub"], place if record["has_found"] else None)
