@@ -199,6 +199,32 @@ class PacketPage(Answer):
     next: int | None = Field(description="`after` of the next page; null: this was the last")
 
 
+class ErasedCall(Answer):
+    """Nothing is told or taken of the call any more; with "erased" nothing of it is stored either."""
+
+    status: Literal["erasing", "erased"]
+    call_id: CallId
+    erased_at: Time
+
+
+class AuditLine(Answer):
+    """Who did what, and to which call."""
+
+    number: int
+    at: Time
+    actor: str
+    action: str
+    call_id: CallId | None
+    detail: dict[str, JsonValue]
+
+
+class AuditPage(Answer):
+    """Lines of the audit, the newest first, and the *before* of the next page."""
+
+    audit: list[AuditLine]
+    next: int | None
+
+
 class AttemptSeconds(Answer):
     """How long the newest attempts took."""
 

@@ -76,6 +76,12 @@ class Attempt(_Event):
     type: Literal["attempt"]
 
 
+class Erased(_Event):
+    """A call was erased: forget what you know of it."""
+
+    type: Literal["erased"]
+
+
 class Snapshot(Answer):
     """Calls as they are; with *last* it is whole. Forget what you knew with part 1."""
 

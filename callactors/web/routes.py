@@ -10,9 +10,20 @@ from pydantic import BaseModel
 from callactors import errors
 from callactors.access import Scope
 from callactors.packets import CompleteRequest, Packet
-from callactors.web import admin, answers, calls, dashboard, docs, frames, health, ingest, ingest_socket, supervisor
+from callactors.web import (
+    admin,
+    answers,
+    calls,
+    dashboard,
+    docs,
+    frames,
+    health,
+    ingest,
+    ingest_socket,
+    supervisor,
+)
 from callactors.web.guard import guarded
-from callactors.web.parameters import CallsQuery, EventsQuery, NoQuery, PacketsQuery
+from callactors.web.parameters import AuditQuery, CallsQuery, EventsQuery, NoQuery, PacketsQuery
 from callactors.web.problems import Handler, answering
 from callactors.web.watch import Watch
 
@@ -79,6 +90,7 @@ _NOT_STORED: Final = (
     errors.ActorFailed,
     errors.Fenced,
 )
+_GONE: Final = (errors.UnknownCall, errors.CallErased)
 _NOT_READ: Final = (errors.StorageUnavailable,)
 _OF_STREAM: Final = (errors.UpgradeRequired,)  # a call id "stream" leads to the WebSocket of another call
 _IN_FRAMES: Final = Frames((Packet, frames.CompleteFrame), (frames.Ack, frames.Refused, frames.Completed))
@@ -87,6 +99,7 @@ _WATCH_FRAMES: Final = Frames(
     (
         frames.Transition,
         frames.Attempt,
+        frames.Erased,
         frames.Snapshot,
         frames.CursorGap,
         frames.Bookmark,
@@ -126,7 +139,7 @@ ROUTES: Final = (
         ingest.complete,
         _INGEST,
         answers={202: (answers.CompletedCall,)},
-        problems=(errors.UnknownCall, *_NOT_STORED),
+        problems=(*_GONE, *_NOT_STORED),
         bodies={_JSON: CompleteRequest},
     ),
     Route(
@@ -144,7 +157,16 @@ ROUTES: Final = (
         calls.call,
         _SUPERVISE,
         answers={200: (answers.CallInDetail,)},
-        problems=(errors.UnknownCall, *_NOT_STORED),  # the call's actor is asked
+        problems=(*_GONE, *_NOT_STORED),  # the call's actor is asked
+    ),
+    Route(
+        "DELETE",
+        "/v1/call/{call_id}",
+        admin.erase,
+        _ADMIN,
+        answers={202: (answers.ErasedCall,)},
+        problems=(errors.UnknownCall, errors.Overloaded, errors.Draining, *_NOT_READ, errors.StorageRefused),
+        query=NoQuery,
     ),
     Route(
         "GET",
@@ -152,7 +174,7 @@ ROUTES: Final = (
         calls.events,
         _SUPERVISE,
         answers={200: (answers.EventPage,)},
-        problems=(errors.UnknownCall, *_NOT_READ, *_OF_STREAM),
+        problems=(*_GONE, *_NOT_READ, *_OF_STREAM),
         query=EventsQuery,
     ),
     Route(
@@ -161,7 +183,7 @@ ROUTES: Final = (
         calls.packets,
         _SUPERVISE,
         answers={200: (answers.PacketPage,)},
-        problems=(errors.UnknownCall, *_NOT_READ, *_OF_STREAM),
+        problems=(*_GONE, *_NOT_READ, *_OF_STREAM),
         query=PacketsQuery,
     ),
     Route(
@@ -172,6 +194,15 @@ ROUTES: Final = (
         answers={200: (answers.Figures,)},
         problems=_NOT_READ,
         query=NoQuery,
+    ),
+    Route(
+        "GET",
+        "/v1/audit",
+        admin.audit,
+        _ADMIN,
+        answers={200: (answers.AuditPage,)},
+        problems=_NOT_READ,
+        query=AuditQuery,
     ),
     Route(
         "GET",
