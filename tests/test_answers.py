@@ -56,6 +56,11 @@ SCENES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("GET", "/health", "", {}),
     ("GET", "/ready", "", {}),
     ("GET", "/ready", "", {"headers": BY_PROXY}),
+    *(("DELETE", CALL, call_id, {}) for call_id in ("c", "c", "none", "-")),
+    ("POST", STREAM, "c", {"json": SENT}),
+    ("POST", COMPLETE, "c", {}),
+    *(("GET", path, "c", {}) for path in (CALL, f"{CALL}/events", f"{CALL}/packets")),
+    *(("GET", "/v1/audit", "", {"params": {"limit": limit}}) for limit in ("9", "0")),
 ]
 AT_THE_END: list[tuple[str, str, str, dict[str, Any]]] = [
     ("POST", STREAM, "c", {"json": {**SENT, "sequence": 2}}),
@@ -166,6 +171,7 @@ async def test_every_frame_to_a_supervisor_is_as_described(client: Client) -> No
         await ws.send_json({"type": "subscribe", "kinds": ["attempt"], "snapshot": True})
         await client.post("/v1/call/stream/new", json=SENT)
         await client.post("/v1/call/complete/new", json={"last_sequence": {"": 1}})
+        await client.delete("/v1/call/lost")
         while seen != wanted - {Bye}:
             seen.add(find_model(wanted, await ws.receive_str()))
         system.drain()
