@@ -1,4 +1,4 @@
-"""What is done at the command line beside serving: keys are made, listed, ended and replaced."""
+"""What is done at the command line beside serving: keys are made and ended, and calls purged."""
 
 import argparse
 import getpass
@@ -11,9 +11,11 @@ from typing import Final
 
 from callactors.access import Scope
 from callactors.app import data_dir_of
+from callactors.retention import purge
 from callactors.settings import Settings
 from callactors.store.api_keys import StoredKey, create_key, list_keys, revoke_key, rotate_key
-from callactors.store.connection import Connection, connect, wait_for_database
+from callactors.store.audit import write_audit
+from callactors.store.connection import Connection, connected, wait_for_database
 from callactors.store.embedded import EmbeddedPostgres, find_running
 from callactors.store.migrations import migrate
 
@@ -62,7 +64,45 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     for action in (revoke, rotate):
         action.add_argument("key_id", metavar="ID", help="the part between the underscores")
     for action in actions.choices.values():
-        action.add_argument("--data-dir", help="where the own PostgreSQL keeps its data")
+        _add_data_dir(action)
+
+
+def add_purge_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `purge` to *commands*."""
+    purging = commands.add_parser(
+        "purge",
+        help="delete calls that ended long ago",
+        description="Delete calls that ended long ago, with all they have; servers may go on meanwhile.",
+    )
+    purging.add_argument(
+        "--older-than",
+        type=read_duration,
+        required=True,
+        metavar="DURATION",
+        help="how long ago they must have ended, as 90d",
+    )
+    _add_data_dir(purging)
+
+
+async def run_purge(settings: Settings, options: argparse.Namespace) -> str:
+    """Do what `purge` was asked for, and return what to print.
+
+    Raises:
+        StartupError: the database cannot be used.
+    """
+    async with _database(settings) as connection:
+        purged = await purge(connection, older_than=options.older_than)
+        detail = {"older_than": str(options.older_than), "calls": purged}
+        await write_audit(connection, _actor(), "calls purged", detail=detail)
+        return f"{purged} calls are gone"
+
+
+def _add_data_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data-dir", help="where the own PostgreSQL keeps its data")
+
+
+def _actor() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 async def run_keys(settings: Settings, options: argparse.Namespace) -> str:
@@ -73,7 +113,7 @@ async def run_keys(settings: Settings, options: argparse.Namespace) -> str:
         StartupError: the database cannot be used.
     """
     async with _database(settings) as connection:
-        actor = f"{getpass.getuser()}@{socket.gethostname()}"
+        actor = _actor()
         match options.action:
             case "create":
                 return await create_key(
@@ -112,11 +152,8 @@ async def _database(settings: Settings) -> AsyncIterator[Connection]:
 async def _connected(dsn: str) -> AsyncIterator[Connection]:
     await wait_for_database(dsn, patience=0)
     await migrate(dsn)
-    connection = await connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         yield connection
-    finally:
-        await connection.close()
 
 
 def _table(keys: Sequence[StoredKey]) -> str:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from callactors.access import mask_keys
-from callactors.admin import add_keys_command, run_keys
+from callactors.admin import add_keys_command, add_purge_command, run_keys, run_purge
 from callactors.app import make_app
 from callactors.errors import KeysMissing, StartupError, UnknownKey, UvloopNotFound, WrongSettings
 from callactors.settings import Settings, read_settings
@@ -33,8 +34,10 @@ from callactors.web.keys import SYSTEM
 log = logging.getLogger("callactors")
 
 _BACKLOG: Final = 1024
+_AT_ONCE: Final = 16  # connections that are taken in one turn of the loop
 _LINGERING: Final = 2.0  # seconds that the rest of a refused body is read
 _OTHER_FILES: Final = 128
+_NOT_HTTP: Final = (HttpProcessingError, web.RequestPayloadError)
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _HANDLER_MARGIN: Final = 1.0  # seconds: a handler waits for the database no longer than ack_timeout
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
@@ -56,19 +59,26 @@ class _Formatter(logging.Formatter):
         return mask_keys(super().format(record))
 
 
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """Whether aiohttp tells of something else than a client's bytes that are no HTTP, which it repeats."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], _NOT_HTTP)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0 done, 1 could not start or be done, 2 wrong usage."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Formatter(_LOG_FORMAT))
+    logging.getLogger("aiohttp.server").addFilter(_is_worth_telling)
     logging.getLogger("transitions").setLevel(logging.WARNING)
     try:
         settings = read_settings(vars(options))
         if options.command == "serve":
             return _serve(settings)
         logging.getLogger().setLevel(logging.WARNING)
-        print(asyncio.run(run_keys(settings, options)))
+        run = {"keys": run_keys, "purge": run_purge}[options.command]
+        print(asyncio.run(run(settings, options)))
     except (WrongSettings, KeysMissing) as error:
         return _refuse(str(error), 2)
     except (StartupError, UnknownKey) as error:
@@ -103,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
     add_keys_command(commands)
+    add_purge_command(commands)
     return parser
 
 
@@ -181,7 +192,8 @@ async def _open_door(
     """
     loop = asyncio.get_running_loop()
     door = make_door(runner, settings.max_connections)
-    opened = await loop.create_server(door, sock=listener, backlog=_BACKLOG, ssl=context)
+    opened = await loop.create_server(door, sock=listener, backlog=_AT_ONCE, ssl=context)
+    listener.listen(_BACKLOG)
     try:
         yield
     finally:

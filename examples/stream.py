@@ -19,19 +19,20 @@ class Sender:
         self._sent = 0  # how many of the unacked ones went out on this connection
         self._has_news = asyncio.Event()
         self._is_over = False
+        self._is_completed = False
 
     def put(self, frame: dict[str, object]) -> None:
         self._unacked.append(json.dumps(frame))
         self._has_news.set()
 
     def end(self) -> None:
-        self.put({"type": "complete"})
         self._is_over = True
+        self._has_news.set()
 
     async def run(self) -> None:
         """Send until all is acked."""
         async with aiohttp.ClientSession() as session:
-            while self._unacked or not self._is_over:
+            while self._unacked or not self._is_completed:
                 try:
                     async with session.ws_connect(self._url, heartbeat=20) as ws:
                         self._sent = 0
@@ -42,7 +43,7 @@ class Sender:
                             sending.cancel()
                 except aiohttp.ClientError as error:
                     print("away:", error, file=sys.stderr)
-                if self._unacked or not self._is_over:
+                if self._unacked or not self._is_completed:
                     await asyncio.sleep(1)
 
     async def _send(self, ws: aiohttp.ClientWebSocketResponse) -> None:
@@ -51,22 +52,38 @@ class Sender:
                 frame = self._unacked[self._sent]
                 self._sent += 1
                 await ws.send_str(frame)
+            if self._is_over and not self._unacked and not self._is_completed:
+                self._is_completed = True
+                self.put({"type": "complete"})  # the call ends when all before is stored
+                continue
             self._has_news.clear()
             await self._has_news.wait()
 
     async def _receive(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        acked = 0
+        answered = 0
+        refused: dict[int, dict[str, object]] = {}
         async for message in ws:
             told = json.loads(message.data)
-            if told["type"] != "ack":
-                print(told, file=sys.stderr)  # a real sender repeats what was refused with status 429 or 503
-                continue
-            for _ in range(told["frames"] - acked):
-                self._unacked.popleft()
-                self._sent -= 1
-            acked = told["frames"]
-            if self._is_over and not self._unacked:
-                return
+            if told["type"] == "refused":
+                refused[told["frame"]] = told["problem"]
+            elif told["type"] == "ack":
+                if refused:
+                    await asyncio.sleep(1)  # the server is busy, or something is wrong
+                for number in range(answered + 1, told["frames"] + 1):
+                    self._settle(refused.pop(number, None))
+                answered = told["frames"]
+                if self._is_completed and not self._unacked:
+                    return
+
+    def _settle(self, problem: dict[str, object] | None) -> None:
+        """Let the oldest frame go, or send it again behind the others if the server was only busy."""
+        frame = self._unacked.popleft()
+        self._sent -= 1
+        self._has_news.set()
+        if problem is not None and problem["status"] in (429, 503):
+            self._unacked.append(frame)
+        elif problem is not None:
+            print("refused:", frame, problem, file=sys.stderr)
 
 
 async def main(url: str) -> None:

@@ -81,6 +81,23 @@ async def connect(dsn: str, *, lock_timeout: str = _LOCK_TIMEOUT) -> Connection:
     return connection
 
 
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Connection]:
+    """Lend a connection of one's own.
+
+    Raises:
+        DatabaseUnreachable: there is none, it broke, or the database refuses a statement.
+    """
+    try:
+        connection = await connect(dsn)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+    except (*_LOST, asyncpg.PostgresError) as error:
+        raise DatabaseUnreachable(_first_line(error)) from error
+
+
 async def wait_for_database(dsn: str, *, patience: float) -> None:
     """Return when the database takes connections; say once that it does not yet.
 

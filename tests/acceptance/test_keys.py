@@ -3,6 +3,7 @@
 import asyncio
 import re
 import ssl
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +176,16 @@ async def test_a_certificate_that_cannot_be_used_is_told(
     assert (done.code, done.out) == (1, "")
     assert phrase in done.error
     assert "Traceback" not in done.error
+
+
+async def test_purging_is_done_and_written_into_the_audit(tmp_path: Path, dsn: str, sql: Sql) -> None:
+    await run(tmp_path, "keys", "list", dsn=dsn)  # brings the database up to date
+    ended = "insert into calls (call_id, state, finished_at) values ($1, 'ARCHIVED', now() - $2::interval)"
+    for call_id, days in (("old", 91), ("young", 89)):
+        await sql.execute(ended, call_id, timedelta(days=days))
+    done = await run(tmp_path, "purge", "--older-than", "90d", dsn=dsn)
+    assert (done.code, done.out) == (0, "1 calls are gone\n"), done
+    assert [row["call_id"] for row in await sql.fetch("select call_id from calls")] == ["young"]
+    assert await sql.fetchval("select detail->>'calls' from audit where action = 'calls purged'") == "1"
+    refused = await run(tmp_path, "purge", dsn=dsn)
+    assert (refused.code, refused.out) == (2, "")

@@ -1,5 +1,6 @@
 """What a call is about is told to nobody who has not asked for it."""
 
+import asyncio
 from typing import Any
 
 from tests.acceptance.fixtures import Connect, Serve
@@ -41,6 +42,14 @@ async def test_packet_data_is_in_no_answer_and_in_no_log(serve: Serve, connect: 
                 assert CANARY not in str(answer)
     pages = ("/ready", "/v1/stats", "/v1/call/c", "/v1/call/c/events", "/v1/calls")
     told += [await client.request("GET", page) for page in pages]
+    for raw_request in (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX {CANARY}\r\n\r\n",
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{CANARY}\r\n",
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(raw_request.encode())
+        assert (await reader.read()).startswith(b"HTTP/1")
+        writer.close()
     assert not [reply for reply in told if CANARY in str(reply.body)]
     assert not [reply for reply in told if reply.status >= 500]
     assert CANARY not in server.log
