@@ -19,5 +19,5 @@ class Throttle:
         """Return the seconds to sleep from *now* on, when *cpu* seconds have been used; 0 if it may go on."""
         earned, spent = (now - self._now) * self._share, cpu - self._cpu
         self._now, self._cpu = now, cpu
-        self._saved = min(self._saved + earned, _BURST) - spent
+        self._saved = min(self._saved + earned - spent, _BURST)
         return max(-self._saved / self._share, 0.0)
