@@ -1,4 +1,4 @@
-"""The pure parts of the hostile clients: what they send is as bad as it is called, and they keep to their share."""
+"""The pure parts of the hostile clients: what they send, and how they keep to their share."""
 
 from itertools import islice
 from random import Random

@@ -165,9 +165,10 @@ def _problems(scene: _Scene) -> list[str]:
 def _table(scene: _Scene, ratios: dict[Kind, float], parts: dict[str, Any]) -> list[str]:
     options = parts["options"]
     lines = [
-        f"fairness: {CALLS} calls send {scene.honest.rate:,.0f} packets a second in all; {options['rounds']} rounds"
-        f" of {options['seconds']:g} s: quiet; one more call sends NDJSON flat out; quiet; it sends single"
-        f" packets over {_LOUD_CONNECTIONS} connections",
+        f"fairness: {CALLS} calls send {scene.honest.rate:,.0f} packets a second in all;"
+        f" {options['rounds']} rounds of {options['seconds']:g} s: quiet;"
+        f" one more call sends NDJSON flat out; quiet; it sends single packets"
+        f" over {_LOUD_CONNECTIONS} connections",
         f"{'':<10}{'202/s':>9}{'p50, p99 ms':>18}{'busy, others':>16}{'client busy, others':>22}"
         f"{'loud packets/s':>16}",
     ]

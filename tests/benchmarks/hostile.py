@@ -1,4 +1,4 @@
-"""What hostile clients of all kinds do to 200 honest calls: their latency, the server's memory, what is lost."""
+"""What hostile clients of all kinds do to 200 honest calls, to the server's memory, and to what is stored."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ _LIMIT: Final = 2.0
 _MEMORY_CAP: Final = 256  # MiB that the server may have at its peak
 _SHARE: Final = 0.2  # of all cores, for the hostile
 _LONGER: Final = 50  # four rounds of 150 s are 10 minutes
-_QUIET: Final = 20  # and the quiet rounds are so many times longer
+_QUIET_LONGER: Final = 20
 _SETTLE: Final = 1.0
 _KEPT_UP: Final = 0.98
 _OTHERS: Final = 0.05
@@ -60,6 +60,10 @@ class Kept(NamedTuple):
     @property
     def lost(self) -> int:
         return self.acknowledged - self.stored
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return {**self._asdict(), "lost": self.lost}
 
 
 @dataclass(slots=True)
@@ -119,7 +123,7 @@ async def hostile(options: Options) -> Report:
     """Let the honest calls be alone, and beside the hostile, in turn; then look for what was acknowledged."""
     kinds = options.kinds or tuple(KINDS)
     seconds = options.seconds * (_LONGER if options.is_long else 1)
-    quiet_seconds = options.seconds * (_QUIET if options.is_long else 1)
+    quiet_seconds = options.seconds * (_QUIET_LONGER if options.is_long else 1)
     allow_files(sum(KINDS[kind].clients for kind in kinds) + _FILES)
     with one_core_set_apart() as core:
         sync = sync_time()
@@ -133,7 +137,7 @@ async def hostile(options: Options) -> Report:
                     await scene.quiet(quiet_seconds)
                     await scene.hostile(seconds)
             kept = await compare(postgres.dsn, scene.acknowledged)
-    parts = _parts(scene, kept) | {
+    parts: dict[str, Any] = _parts(scene, kept) | {
         "sync_us": round(sync, 1),
         "options": {
             "rounds": options.rounds,
@@ -177,6 +181,8 @@ async def compare(dsn: str, acknowledged: dict[str, int]) -> Kept:
         )
     finally:
         await connection.close()
+    if found is None:
+        raise RuntimeError("a sum has a row")
     return Kept(*found)
 
 
@@ -194,8 +200,7 @@ def _parts(scene: _Scene, kept: Kept) -> dict[str, Any]:
         "memory_cap_mib": _MEMORY_CAP,
         "memory_peak_mib": round(peak, 1),
         "is_memory_within_cap": peak <= _MEMORY_CAP,
-        **kept._asdict(),
-        "lost": kept.lost,
+        **kept.summary,
         "hostile_cpu": round(sum(told.cpu for told in scene.told) / _seconds(scene), 4),
         "kinds": {name: _deeds(scene, name) for name in scene.told[0].deeds},
     }
@@ -233,7 +238,8 @@ def _problems(scene: _Scene, kept: Kept, parts: dict[str, Any]) -> list[str]:
         problems.append(f"quiet: the server was busy for {busy:.3f} of the time, not {SHARE}")
     if kept.lost or kept.acknowledged != kept.all:
         problems.append(
-            f"{kept.acknowledged} packets were acknowledged, {kept.stored} of them are stored, and {kept.all} in all"
+            f"{kept.acknowledged} packets were acknowledged, {kept.stored} of them are stored,"
+            f" and {kept.all} in all"
         )
     if not parts["is_memory_within_cap"]:
         problems.append(f"the server had {parts['memory_peak_mib']} MiB, not {_MEMORY_CAP}")
@@ -243,10 +249,11 @@ def _problems(scene: _Scene, kept: Kept, parts: dict[str, Any]) -> list[str]:
 def _table(scene: _Scene, kept: Kept, parts: dict[str, Any]) -> list[str]:
     options, ratios = parts["options"], parts["ratio_of_rounds"]
     lines = [
-        f"hostile: {CALLS} calls send {scene.honest.rate:,.0f} packets a second in all; {options['rounds']} rounds"
-        f" of {options['quiet_seconds']:g} s alone, and of {options['seconds']:g} s beside hostile clients",
-        f"{'':<10}{'202/s':>9}{'p50, p99 ms':>18}{'busy, others':>16}{'client busy, others':>22}{'peak MiB':>10}"
-        "   p99 of the rounds",
+        f"hostile: {CALLS} calls send {scene.honest.rate:,.0f} packets a second in all;"
+        f" {options['rounds']} rounds of {options['quiet_seconds']:g} s alone,"
+        f" and of {options['seconds']:g} s beside hostile clients",
+        f"{'':<10}{'202/s':>9}{'p50, p99 ms':>18}{'busy, others':>16}{'client busy, others':>22}"
+        f"{'peak MiB':>10}   p99 of the rounds",
     ]
     for name, rounds in parts["rounds"].items():
         lines.append(

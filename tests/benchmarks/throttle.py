@@ -6,7 +6,7 @@ _BURST: Final = 0.02  # seconds of CPU time that may be saved up
 
 
 class Throttle:
-    """Says how long to sleep so that no more than *share* of one core is used; it begins at *now* and *cpu*."""
+    """Says how long to sleep so that no more than *share* of one core is used, from *now* and *cpu* on."""
 
     def __init__(self, share: float, now: float, cpu: float) -> None:
         if share <= 0:
