@@ -63,6 +63,15 @@ async def test_acked_frames_are_stored(client: Client, sql: Sql) -> None:
     assert len(told) < 250, "frames that come together are answered together"
 
 
+async def test_pings_between_frames_are_answered(client: Client) -> None:
+    async with client.ws_connect("/v1/call/stream/c", autoping=False) as ws:
+        await ws.ping(b"here?")
+        told = await ws.receive()
+        assert (told.type, told.data) == (WSMsgType.PONG, b"here?")
+        await send(ws, [1])
+        assert [frame["frames"] for frame in await told_until(ws, 1)] == [1]
+
+
 async def test_refused_frames_are_named_before_the_ack_and_the_rest_goes_on(client: Client, sql: Sql) -> None:
     async with connected(client) as ws:
         await send(ws, [1, 2, 1])

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import pytest
@@ -546,6 +546,35 @@ async def test_a_client_that_reads_slowly_is_told_everything_and_one_that_does_n
     assert told_of(await receive(slow, 1)) == [("c", "IN_PROGRESS")]
     await slow.close()
     transport_of(stuck).abort()
+
+
+async def test_a_client_that_asks_again_and_again_but_does_not_read_is_cut_off(
+    client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "SEND_TIMEOUT", 1.0)
+    client.server.runner.server.handler_cancellation = False  # type: ignore[union-attr]  # as in production
+    system = client.app[SYSTEM]
+    stuck = await client.ws_connect("/ws/supervisor")
+    await flood(system, sql, stuck)
+    with suppress(ConnectionError):
+        while system.hub.count(supervisor.SUPERVISORS):
+            await stuck.send_json({"type": "subscribe", "snapshot": True})
+            await asyncio.sleep(0.2)
+    while system.hub.count(supervisor.SUPERVISORS):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    assert system.feed.cut_off == 1
+    transport_of(stuck).abort()
+
+
+async def test_pings_are_answered_and_count_as_messages(client: Client) -> None:
+    async with client.ws_connect("/ws/supervisor", autoping=False) as ws:
+        for number in range(100):
+            await ws.ping(str(number).encode())
+            told = await ws.receive()
+            assert (told.type, told.data) == (WSMsgType.PONG, str(number).encode())
+        await ws.ping()
+        assert (await ws.receive()).type is WSMsgType.PONG
+        assert (await ws.receive()).data == WSCloseCode.POLICY_VIOLATION
 
 
 async def test_a_client_that_neither_reads_nor_answers_pings_is_let_go(

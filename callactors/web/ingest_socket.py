@@ -94,14 +94,15 @@ class _SocketIngest:
 
     async def read(self) -> None:
         """Take frames until the connection ends."""
-        async for message in self._ws:
+        async for message in sockets.read_messages(self._ws):
+            if message.type in sockets.HEARTBEATS:
+                continue
             if message.type is not WSMsgType.TEXT:
                 code, reason = WSCloseCode.UNSUPPORTED_DATA, b"send text frames"
                 await sockets.close(self._request, self._ws, code, reason)
                 return
-            if self._ending is None:
-                self._take(message.data)
-            if not self._frames % TOGETHER:
+            is_taken = self._ending is not None or self._take(message.data)
+            if not (is_taken and self._frames % TOGETHER):  # a refusal costs as much as many packets
                 await asyncio.sleep(0)
             while not self._is_over and (
                 self._frames - self._answered >= WINDOW or self._size >= WINDOW_SIZE
@@ -130,24 +131,26 @@ class _SocketIngest:
             self._is_over = True
             self._has_room.set()
 
-    def _take(self, text: str) -> None:
+    def _take(self, text: str) -> bool:
+        """Send on what stands in a frame; return whether it could be read."""
         self._frames += 1
         try:
             read = _read(text)
         except InputError as error:
             self._ask_together()
             self._send(1, 0, error)
-            return
+            return False
         if isinstance(read, CompleteRequest):
             self._ask_together()
             self._ask(1, 0, lambda: self._system.complete(self._call_id, read))
-            return
+            return True
         self._size += len(read.data)
         self._together.append(read)
         if len(self._together) == 1:
             self._loop.call_soon(self._ask_together)  # the frames that are here already are read first
         elif len(self._together) == TOGETHER:
             self._ask_together()
+        return True
 
     def _ask_together(self) -> None:
         if packets := self._together:

@@ -1,9 +1,10 @@
 """What the WebSockets have in common."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Final
 
-from aiohttp import web
+from aiohttp import WSMessage, WSMsgType, web
 
 from callactors.errors import UpgradeRequired
 
@@ -11,6 +12,7 @@ SUBPROTOCOL: Final = "callactors.v1"
 HEARTBEAT: Final = 20.0
 SEND_TIMEOUT: Final = 10.0  # how long a peer may take to read what waits for it
 CLOSE_TIMEOUT: Final = 1.0
+HEARTBEATS: Final = frozenset({WSMsgType.PING, WSMsgType.PONG})
 
 
 async def accept(request: web.Request, *, max_message: int) -> web.WebSocketResponse:
@@ -22,6 +24,7 @@ async def accept(request: web.Request, *, max_message: int) -> web.WebSocketResp
     ws = web.WebSocketResponse(
         heartbeat=HEARTBEAT,
         timeout=CLOSE_TIMEOUT,
+        autoping=False,
         compress=False,
         max_msg_size=max_message,
         protocols=(SUBPROTOCOL,),
@@ -30,6 +33,19 @@ async def accept(request: web.Request, *, max_message: int) -> web.WebSocketResp
         raise UpgradeRequired
     await ws.prepare(request)
     return ws
+
+
+async def read_messages(ws: web.WebSocketResponse) -> AsyncIterator[WSMessage]:
+    """Yield what comes, pings and pongs too; pings are answered, and others come in between.
+
+    aiohttp would answer all pings that are there at once, however many.
+    """
+    async for message in ws:
+        if message.type is WSMsgType.PING:
+            await ws.pong(message.data)
+        if message.type in HEARTBEATS:
+            await asyncio.sleep(0)
+        yield message
 
 
 async def close(request: web.Request, ws: web.WebSocketResponse, code: int, reason: bytes) -> None:

@@ -95,7 +95,7 @@ class _Watching:
         """Take what the client says until the connection ends."""
         loop = asyncio.get_running_loop()
         begin, messages = loop.time(), 0
-        async for message in self._ws:
+        async for message in sockets.read_messages(self._ws):
             if loop.time() - begin > _MESSAGES_INTERVAL:
                 begin, messages = loop.time(), 0
             messages += 1
@@ -106,6 +106,8 @@ class _Watching:
             elif message.type is WSMsgType.TEXT:
                 try:
                     await self._hear(_read(message.data))
+                except TimeoutError:
+                    self._cut_off()
                 except (InvalidFields, CallNotAllowed) as error:
                     reason = str(error).encode("ascii", "replace")[:_MAX_REASON]
                     await self._close(WSCloseCode.INVALID_TEXT, reason)
@@ -128,6 +130,7 @@ class _Watching:
             return
         watch = read_watch({name: value for name, value in fields.items() if name != "type"})
         self._grant.check(watch.call_id)
+        await self._wait_until_read()  # else who asks again and again need never read
         await self.stop()
         self._watch, self._is_plain = watch, False
         self._since = watch.since or self._since  # what is under way begins anew
@@ -146,13 +149,19 @@ class _Watching:
                 is_open = await self._follow()
             await self._say_bye()
         except TimeoutError:
-            self._feed.cut_off += 1
-            log.warning("supervisor %s does not keep up and is cut off", self._address)
-            sockets.abort(self._request)
+            self._cut_off()
         except StorageUnavailable:
             await self._close(WSCloseCode.TRY_AGAIN_LATER, b"the event log does not answer")
         except ConnectionError:
             log.debug("supervisor %s is gone", self._address)
+
+    def _cut_off(self) -> None:
+        transport = self._request.transport
+        if transport is None or transport.is_closing():  # the client was just waited for twice
+            return
+        self._feed.cut_off += 1
+        log.warning("supervisor %s does not keep up and is cut off", self._address)
+        sockets.abort(self._request)
 
     async def _end(self, telling: asyncio.Task[None] | None) -> None:
         if telling is not None:

@@ -7,9 +7,12 @@ import pytest
 from tests.acceptance.fixtures import Serve
 from tests.benchmarks.body import post_lines
 from tests.benchmarks.fairness import sending
+from tests.benchmarks.hostile import besetting, compare
 from tests.benchmarks.load import Plan
 from tests.benchmarks.loud import Kind, LoudPlan
+from tests.benchmarks.mischief import KINDS
 from tests.benchmarks.processes import run_load
+from tests.benchmarks.rabble import RabblePlan
 from tests.benchmarks.report import Report
 from tests.scenes import Sql
 
@@ -38,6 +41,32 @@ async def test_packets_of_a_loud_call_and_of_those_beside_it_are_stored(
     assert (told.others, result.others) == ({}, {})
     assert await sql.fetchval(STORED, "loud") == told.stored > 0
     assert await sql.fetchval(STORED, "honest-%") == result.accepted > 0
+
+
+async def test_what_was_acknowledged_beside_hostile_clients_is_stored(serve: Serve, dsn: str) -> None:
+    server = await serve()
+    honest = Plan(
+        port=server.port,
+        pid=server.pid,
+        prefix="honest",
+        seconds=0.5,
+        warm_up=0,
+        rate=100,
+        connections=5,
+        calls=5,
+        tells_calls=True,
+    )
+    rabble = RabblePlan(port=server.port, kinds=tuple(KINDS), share=0.1)
+    async with besetting(rabble) as told:
+        result = await run_load(honest)
+    did = await told
+    assert all(deeds.connections and deeds.cpu for deeds in did.deeds.values())
+    assert all(deeds.sent for kind, deeds in did.deeds.items() if kind != "silent")
+    assert did.deeds["floods"].answers.keys() <= {"400", "401", "403", "404", "405", "422"}
+    kept = await compare(dsn, result.accepted_by_call)
+    assert kept == (result.accepted, result.accepted, result.accepted)
+    lacking = await compare(dsn, result.accepted_by_call | {"honest-0": 1_000, "nobody": 7})
+    assert lacking.lost == 1_000 - result.accepted_by_call["honest-0"] + 7
 
 
 async def test_lines_of_a_long_body_are_stored(serve: Serve, sql: Sql) -> None:

@@ -14,8 +14,10 @@ from tests.benchmarks.body import body
 from tests.benchmarks.fairness import fairness
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
+from tests.benchmarks.hostile import hostile
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.memory import memory
+from tests.benchmarks.mischief import KINDS
 from tests.benchmarks.new_calls import new_calls
 from tests.benchmarks.overload import overload
 from tests.benchmarks.recovery import recovery
@@ -33,6 +35,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "growth": growth,
     "overload": overload,
     "fairness": fairness,
+    "hostile": hostile,
     "body": body,
 }
 
@@ -49,6 +52,7 @@ def main() -> None:
         profile=arguments.profile,
         is_long=arguments.long,
         on_uvloop=arguments.uvloop,
+        kinds=tuple(arguments.kinds),
     )
     reports = []
     for name in arguments.names or (_ON_UVLOOP if arguments.uvloop else BENCHMARKS):
@@ -74,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--plot", type=Path, metavar="DIR", help="draw performance-*.svg there, of all that is measured now"
+    )
+    parser.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=KINDS,
+        default=(),
+        metavar="KIND",
+        help=f"of hostile: {', '.join(KINDS)}",
     )
     parser.add_argument("--profile", type=Path, metavar="FILE", help="run the server under cProfile")
     return parser

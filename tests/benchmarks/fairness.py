@@ -1,11 +1,8 @@
 """What one call that sends flat out does to 200 that do not: the latency of their 202s, quiet and loud."""
 
 import asyncio
-import json
 import os
 import statistics
-import sys
-from asyncio.subprocess import PIPE
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,18 +10,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from tests.benchmarks.databases import worn_postgres
-from tests.benchmarks.load import DATA, Plan, Result
+from tests.benchmarks.honest import CALLS, SHARE, Honest
+from tests.benchmarks.load import DATA, Result
 from tests.benchmarks.loud import Heard, Kind, LoudPlan
 from tests.benchmarks.machine import one_core_set_apart, sync_time, versions
-from tests.benchmarks.processes import Server, callactors, run_load, serving
+from tests.benchmarks.processes import Server, callactors, running_client, serving
 from tests.benchmarks.report import Options, Report
 
 _LIMIT: Final = 2.0
-_CALLS: Final = 200  # honest ones, each with a connection of its own
-_RATE: Final = 2_000.0  # packets a second of all of them, unless the server is busier with that than _SHARE
-_SHARE: Final = 0.4
-_STEP: Final = 100.0
-_TRY: Final = 1.0
 _KEPT_UP: Final = 0.98
 _OTHERS: Final = 0.05
 _LOUD_CONNECTIONS: Final = 400  # more than a mailbox takes
@@ -56,47 +49,28 @@ class _Rounds:
 
 
 class _Scene:
-    """A server, and honest calls that send at a fixed rate."""
+    """A server, and honest calls that send to it."""
 
     def __init__(self, server: Server, seconds: float) -> None:
         self._server = server
         self._seconds = seconds
         self._runs = 0
-        self.rate = _RATE
+        self.honest = Honest(server)
         self.rounds = {name: _Rounds() for name in ("quiet", "ndjson", "single")}
 
-    async def choose_rate(self) -> None:
-        """Take less than _RATE if that alone fills more of the server's core than _SHARE."""
-        tried = await self._send(_TRY)
-        if tried.busy > _SHARE:
-            self.rate = max(_RATE * _SHARE / tried.busy // _STEP * _STEP, _STEP)
-
     async def quiet(self) -> None:
-        self.rounds["quiet"].honest.append(await self._send(self._seconds))
+        self.rounds["quiet"].honest.append(await self.honest.send(self._seconds))
 
     async def loud(self, kind: Kind) -> None:
         rounds = self.rounds[kind]
+        self._runs += 1
         plan = LoudPlan(
             kind=kind, port=self._server.port, call_id=f"{kind}-{self._runs}", connections=_LOUD_CONNECTIONS
         )
         async with sending(plan) as heard:
-            rounds.honest.append(await self._send(self._seconds))
+            rounds.honest.append(await self.honest.send(self._seconds))
         rounds.loud.append(await heard)
         await asyncio.sleep(_SETTLE)
-
-    async def _send(self, seconds: float) -> Result:
-        self._runs += 1
-        plan = Plan(
-            port=self._server.port,
-            pid=self._server.pid,
-            prefix=f"honest-{self._runs}",
-            seconds=seconds,
-            rate=self.rate,
-            connections=_CALLS,
-            calls=_CALLS,
-            goes_first=True,
-        )
-        return await run_load(plan)
 
 
 async def fairness(options: Options) -> Report:
@@ -110,7 +84,7 @@ async def fairness(options: Options) -> Report:
             serving(callactors(profile=options.profile), core, {"DATABASE_URL": postgres.dsn}) as server,
         ):
             scene = _Scene(server, seconds)
-            await scene.choose_rate()
+            await scene.honest.choose_rate()
             for _ in range(rounds):
                 await scene.quiet()
                 await scene.loud("ndjson")
@@ -128,8 +102,8 @@ async def fairness(options: Options) -> Report:
         "options": {
             "rounds": rounds,
             "seconds": seconds,
-            "honest_calls": _CALLS,
-            "rate": scene.rate,
+            "honest_calls": CALLS,
+            "rate": scene.honest.rate,
             "loud_connections": _LOUD_CONNECTIONS,
             "data_bytes": len(DATA),
         },
@@ -150,24 +124,9 @@ async def fairness(options: Options) -> Report:
 async def sending(plan: LoudPlan) -> AsyncIterator["asyncio.Future[Heard]"]:
     """Let a process send flat out meanwhile; the future has what it was told, after that."""
     heard = asyncio.get_running_loop().create_future()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.benchmarks.loud", json.dumps(asdict(plan))), stdin=PIPE, stdout=PIPE
-    )
-    try:
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("there are pipes")
-        if await process.stdout.readline() != b"sending\n":
-            raise RuntimeError("the loud call has failed")
+    async with running_client("tests.benchmarks.loud", asdict(plan), b"sending") as told:
         yield heard
-        process.stdin.close()
-        told, _ = await process.communicate()
-        if process.returncode != 0:
-            raise RuntimeError("the loud call has failed")
-        heard.set_result(Heard(**json.loads(told)))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    heard.set_result(Heard(**await told))
 
 
 def _ratio(scene: _Scene, kind: Kind) -> float:
@@ -185,8 +144,8 @@ def _problems(scene: _Scene) -> list[str]:
     for name, rounds in scene.rounds.items():
         if others := sum((Counter(result.others) for result in rounds.honest), Counter[str]()):
             problems.append(f"{name}: answers to the honest calls other than 202: {dict(others)}")
-        if (rate := rounds.median("rate")) < scene.rate * _KEPT_UP:
-            problems.append(f"{name}: {rate:.0f} of {scene.rate:.0f} packets a second were sent")
+        if (rate := rounds.median("rate")) < scene.honest.rate * _KEPT_UP:
+            problems.append(f"{name}: {rate:.0f} of {scene.honest.rate:.0f} packets a second were sent")
         told = sum((Counter(heard.others) for heard in rounds.loud), Counter[str]())
         if set(told) - (_FULL if name == "single" else set()):
             problems.append(f"{name}: answers to the loud call other than 202: {dict(told)}")
@@ -198,17 +157,18 @@ def _problems(scene: _Scene) -> list[str]:
             )
             if share > _OTHERS
         ]
-    if (busy := scene.rounds["quiet"].median("busy")) > _SHARE + _OTHERS:
-        problems.append(f"quiet: the server was busy for {busy:.3f} of the time, not {_SHARE}")
+    if (busy := scene.rounds["quiet"].median("busy")) > SHARE + _OTHERS:
+        problems.append(f"quiet: the server was busy for {busy:.3f} of the time, not {SHARE}")
     return problems
 
 
 def _table(scene: _Scene, ratios: dict[Kind, float], parts: dict[str, Any]) -> list[str]:
     options = parts["options"]
     lines = [
-        f"fairness: {_CALLS} calls send {scene.rate:,.0f} packets a second in all; {options['rounds']} rounds"
-        f" of {options['seconds']:g} s: quiet; one more call sends NDJSON flat out; quiet; it sends single"
-        f" packets over {_LOUD_CONNECTIONS} connections",
+        f"fairness: {CALLS} calls send {scene.honest.rate:,.0f} packets a second in all;"
+        f" {options['rounds']} rounds of {options['seconds']:g} s: quiet;"
+        f" one more call sends NDJSON flat out; quiet; it sends single packets"
+        f" over {_LOUD_CONNECTIONS} connections",
         f"{'':<10}{'202/s':>9}{'p50, p99 ms':>18}{'busy, others':>16}{'client busy, others':>22}"
         f"{'loud packets/s':>16}",
     ]

@@ -15,7 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from tests.benchmarks.machine import Reading
 
@@ -37,7 +37,8 @@ class Plan:
     whose packets come in order; or every packet is the first of a new call; or, with a number of *streams*,
     all connections send to these streams of one call. A packet that is refused is sent again when the
     connection's next one is due. Where the kernel lets it, a load that *goes_first* has its core whenever it
-    wants it, so that what others do there is not measured as the server's.
+    wants it, so that what others do there is not measured as the server's. One that *tells_calls*, of which
+    each connection has one, tells of each how many packets were accepted: its first ones.
     """
 
     port: int
@@ -51,8 +52,11 @@ class Plan:
     streams: int = 0
     warm_up: float = WARM_UP
     goes_first: bool = False
+    tells_calls: bool = False
 
     def __post_init__(self) -> None:
+        if self.tells_calls and (self.calls != self.connections or self.are_calls_new or self.streams):
+            raise ValueError("there must be one call for each connection")
         if not self.are_calls_new and self.calls < self.connections:
             raise ValueError("there must be a call for each connection")
 
@@ -79,10 +83,11 @@ class Result:
     refused_rate: float
     refused_p50: float
     refused_p99: float
+    accepted_by_call: dict[str, int] = field(default_factory=dict)
 
 
 class _Connection:
-    __slots__ = ("_request", "_requests", "_rest", "due", "sent", "socket", "was_refused")
+    __slots__ = ("_request", "_requests", "_rest", "accepted", "due", "sent", "socket", "was_refused")
 
     def __init__(self, port: int, requests: Iterator[bytes]) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -90,6 +95,7 @@ class _Connection:
         self.socket.setblocking(False)
         self.due = self.sent = 0.0
         self.was_refused = False
+        self.accepted = 0
         self._requests = requests
         self._request = b""
         self._rest = b""
@@ -156,6 +162,10 @@ class Load:
         others = {status.decode(): count for status, count in self.statuses.items() if status != _ACCEPTED}
         return self.statuses[_ACCEPTED], others
 
+    def accepted(self) -> list[int]:
+        """Return how many packets of each connection were accepted."""
+        return [connection.accepted for connection in self._connections.values()]
+
     def _send(self, now: float) -> None:
         while self._free and self._next_due <= now:
             self._free.popleft().send(self._next_due or now, now)
@@ -174,6 +184,7 @@ class Load:
             if connection.was_refused:
                 self.refusals.append(now - connection.sent)
             else:
+                connection.accepted += 1
                 self.latencies.append(now - connection.due)
             self._free.append(connection)
             self._send(now)
@@ -191,6 +202,7 @@ def measure(plan: Plan) -> Result:
     load.drain()
     wall, cpu, count = after.at - before.at, after.cpu - before.cpu, len(latencies)
     accepted, others = load.counts()
+    calls = enumerate(load.accepted()) if plan.tells_calls else ()
     return Result(
         accepted=accepted,
         others=others,
@@ -205,6 +217,7 @@ def measure(plan: Plan) -> Result:
         refused_rate=len(refusals) / wall,
         refused_p50=percentile(refusals, 0.50) * 1e3,
         refused_p99=percentile(refusals, 0.99) * 1e3,
+        accepted_by_call={f"{plan.prefix}-{number}": count for number, count in calls},
     )
 
 

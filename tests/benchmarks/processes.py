@@ -80,6 +80,35 @@ async def run_client(module: str, plan: Mapping[str, Any], core: int | None = No
     return json.loads(told)
 
 
+@asynccontextmanager
+async def running_client(
+    module: str, plan: Mapping[str, Any], ready: bytes
+) -> AsyncIterator["asyncio.Future[Any]"]:
+    """Let `python -m *module* PLAN` work meanwhile, from when it prints *ready* until its stdin is closed.
+
+    The future has the JSON that it prints then, after that.
+    """
+    answer = asyncio.get_running_loop().create_future()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, json.dumps(plan), stdin=PIPE, stdout=PIPE
+    )
+    try:
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("there are pipes")
+        if await process.stdout.readline() != ready + b"\n":
+            raise RuntimeError(f"{module} has failed")
+        yield answer
+        process.stdin.close()
+        told, _ = await process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"{module} has failed")
+        answer.set_result(json.loads(told))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 async def _read_port(process: Process, errors: BinaryIO) -> int:
     if process.stdout is not None:
         async for line in process.stdout:

@@ -12,7 +12,8 @@ class Options:
     """How long to measure: *rounds* of *seconds* in each arm. *profile* takes the server's cProfile data.
 
     *is_long* asks for the sizes that the figures are stated for; the short form shows the same in a minute.
-    *on_uvloop* asks how much faster the server is on uvloop than on asyncio's own loop.
+    *on_uvloop* asks how much faster the server is on uvloop than on asyncio's own loop. *kinds* are those of
+    hostile clients, all if there are none.
     """
 
     seconds: float
@@ -20,6 +21,7 @@ class Options:
     profile: Path | None = None
     is_long: bool = False
     on_uvloop: bool = False
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

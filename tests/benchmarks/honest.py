@@ -1,0 +1,45 @@
+"""Calls that send at a fixed rate, well below what the server takes: those that others must not disturb."""
+
+from typing import Final
+
+from tests.benchmarks.load import Plan, Result
+from tests.benchmarks.processes import Server, run_load
+
+CALLS: Final = 200  # each with a connection of its own
+SHARE: Final = 0.4
+_RATE: Final = 2_000.0  # packets a second of all of them, unless the server is busier with that than SHARE
+_STEP: Final = 100.0
+_TRY: Final = 1.0
+
+
+class Honest:
+    """Sends to *server*, each time from new calls; the load is told to tell of each call if *tells_calls*."""
+
+    def __init__(self, server: Server, *, tells_calls: bool = False) -> None:
+        self._server = server
+        self._tells_calls = tells_calls
+        self._runs = 0
+        self.rate = _RATE
+
+    async def choose_rate(self) -> Result:
+        """Take less than _RATE if that alone fills more of the server's core than SHARE; return the trial."""
+        tried = await self.send(_TRY)
+        if tried.busy > SHARE:
+            self.rate = max(_RATE * SHARE / tried.busy // _STEP * _STEP, _STEP)
+        return tried
+
+    async def send(self, seconds: float) -> Result:
+        """Send for so long and a warm-up."""
+        self._runs += 1
+        plan = Plan(
+            port=self._server.port,
+            pid=self._server.pid,
+            prefix=f"honest-{self._runs}",
+            seconds=seconds,
+            rate=self.rate,
+            connections=CALLS,
+            calls=CALLS,
+            goes_first=True,
+            tells_calls=self._tells_calls,
+        )
+        return await run_load(plan)
