@@ -73,6 +73,7 @@ def _limits(settings: Settings) -> Limits:
     return Limits(
         body_timeout=settings.body_timeout,
         silence_timeout=settings.silence_timeout,
+        refusals=settings.max_refusals,
         supervisors=settings.max_supervisors,
         key_busy=settings.key_busy,
         key_new_calls=settings.key_new_calls,

@@ -10,10 +10,8 @@ import resource
 import select
 import signal
 import socket
-import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -28,19 +26,17 @@ from callactors.errors import KeysMissing, StartupError, UnknownKey, UvloopNotFo
 from callactors.settings import Settings, read_settings
 from callactors.tls import make_context
 from callactors.turns import ShortTurns
-from callactors.web.doorman import make_door
+from callactors.web.doorman import open_door
 from callactors.web.keys import SYSTEM
 
 log = logging.getLogger("callactors")
 
-_BACKLOG: Final = 1024
-_AT_ONCE: Final = 16  # connections that are taken in one turn of the loop
+_BACKLOG: Final = 4096
 _LINGERING: Final = 2.0  # seconds that the rest of a refused body is read
 _OTHER_FILES: Final = 128
 _NOT_HTTP: Final = (HttpProcessingError, web.RequestPayloadError)
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _HANDLER_MARGIN: Final = 1.0  # seconds: a handler waits for the database no longer than ack_timeout
-_DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 
 _READY: Final = """callactors listens on {url}
 
@@ -157,7 +153,13 @@ async def _run(settings: Settings, listener: socket.socket) -> int:
             if app[SYSTEM].keys.is_empty and not (settings.insecure or _is_loopback(settings.host)):
                 raise KeysMissing(settings.host)
             _spare_the_collector()
-            async with _open_door(runner, settings, listener, context):
+            async with open_door(
+                runner,
+                listener,
+                connections=settings.max_connections,
+                rate=settings.max_new_connections,
+                context=context,
+            ):
                 url = _url(settings)
                 print(_READY.format(url=url, ws_url=url.replace("http", "ws", 1)), flush=True)
                 await stopping.wait()
@@ -179,28 +181,6 @@ def _make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         max_line_size=settings.max_header_size,
         shutdown_timeout=settings.ack_timeout + _HANDLER_MARGIN,
     )
-
-
-@asynccontextmanager
-async def _open_door(
-    runner: web.AppRunner, settings: Settings, listener: socket.socket, context: ssl.SSLContext | None
-) -> AsyncIterator[None]:
-    """Take connections; at the end let nobody in any more but those who are at the door.
-
-    When it closes, asyncio forgets a connection that is accepted but not made, and aiohttp drops what one
-    sends that has not come to its first request, and waits for that in vain.
-    """
-    loop = asyncio.get_running_loop()
-    door = make_door(runner, settings.max_connections)
-    opened = await loop.create_server(door, sock=listener, backlog=_AT_ONCE, ssl=context)
-    listener.listen(_BACKLOG)
-    try:
-        yield
-    finally:
-        loop.remove_reader(listener)
-        for _ in range(_DOORSTEP):
-            await asyncio.sleep(0)
-        opened.close()
 
 
 def _url(settings: Settings) -> str:

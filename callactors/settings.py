@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     max_call_size: Count = 4 * 1024**3
 
     max_connections: Count = 16_000
+    max_new_connections: Count = 800
+    max_refusals: Count = 500
     max_body: Annotated[int, Field(ge=1_024)] = 1024 * 1024
     max_headers: Annotated[int, Field(ge=8)] = 64
     max_header_size: Annotated[int, Field(ge=1_024)] = 8_190

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from callactors import cli
 from callactors.access import make_key
-from callactors.settings import Settings
+from callactors.web.doorman import open_door
 
 CLIENTS = 50
 
@@ -47,7 +47,7 @@ async def test_a_stop_waits_for_nobody_who_has_just_come(turns: int) -> None:
     runner = web.AppRunner(app, shutdown_timeout=1_000)
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
-    async with cli._open_door(runner, Settings(), listener, None):
+    async with open_door(runner, listener, connections=1_000, rate=1_000):
         clients = [call(listener.getsockname()[1]) for _ in range(CLIENTS)]
         for _ in range(turns):
             await asyncio.sleep(0)

@@ -8,8 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
-from callactors import cli
-from callactors.settings import Settings
+from callactors.web.doorman import open_door
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -19,13 +18,13 @@ async def answer(_request: web.Request) -> web.Response:
 
 
 @asynccontextmanager
-async def open_door(limit: int) -> AsyncIterator[int]:
+async def opened(limit: int) -> AsyncIterator[int]:
     app = web.Application()
     app.router.add_get("/", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     listener = socket.create_server(("127.0.0.1", 0))
-    async with cli._open_door(runner, Settings(max_connections=limit), listener, None):
+    async with open_door(runner, listener, connections=limit, rate=1_000):
         yield listener.getsockname()[1]
     await runner.cleanup()
 
@@ -37,7 +36,7 @@ async def ask(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 
 
 async def test_one_connection_too_many_is_told_so_and_finds_room_later() -> None:
-    async with open_door(1) as port:
+    async with opened(1) as port:
         first, kept = await ask(port)
         assert (await first.readline()).startswith(b"HTTP/1.1 200")
         second, writer = await ask(port)
@@ -55,7 +54,7 @@ async def test_one_connection_too_many_is_told_so_and_finds_room_later() -> None
 
 
 async def test_one_too_many_that_says_nothing_is_let_go() -> None:
-    async with open_door(1) as port:
+    async with opened(1) as port:
         first, kept = await ask(port)
         await first.readline()
         silent, writer = await asyncio.open_connection("127.0.0.1", port)

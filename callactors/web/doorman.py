@@ -1,12 +1,28 @@
-"""The door: how many connections there may be, and what one too many is told."""
+"""The door: how many connections there may be, how fast they come in, and what one too many is told."""
 
 import asyncio
-from asyncio import BaseProtocol, BaseTransport, Protocol, TimerHandle, WriteTransport
-from collections.abc import Callable
+import errno
+import logging
+import socket
+import ssl
+from asyncio import BaseProtocol, BaseTransport, Protocol, Task, TimerHandle, WriteTransport
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
 from typing import Final, cast
 
 from aiohttp import web
 
+from callactors.web.buckets import Bucket
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 8  # connections that are taken in one turn of the loop
+_GONE_AT_ONCE: Final = 100  # and those that are only closed
+_PAUSE: Final = 0.01
+_DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
+_HANDSHAKE_TIMEOUT: Final = 10.0
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PATIENCE: Final = 1.0
 _BODY: Final = (
     b'{"type":"/problems/overloaded","title":"The server is full","status":503,'
@@ -18,12 +34,110 @@ _FULL: Final = (
 )
 
 
-def make_door(runner: web.AppRunner, limit: int) -> Callable[[], BaseProtocol]:
-    """Return what makes the protocol of a new connection: *runner*'s, or a refusal if it has *limit*."""
-    server = runner.server
-    if server is None:
-        raise RuntimeError("set the runner up first")
-    return lambda: server() if len(server.connections) < limit else _Full()
+@asynccontextmanager
+async def open_door(
+    runner: web.AppRunner,
+    listener: socket.socket,
+    *,
+    connections: int,
+    rate: float,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[None]:
+    """Let connections come to *runner*: up to so many at a time, and *rate* a second.
+
+    At the end nobody comes in any more, but whoever was at the door is let in: aiohttp drops what a
+    connection sends that is closed before its first request, and waits for that in vain.
+    """
+    door = _Door(runner, listener, connections=connections, rate=rate, context=context)
+    running = asyncio.create_task(door.run(), name="door")
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        listener.close()
+        for _ in range(_DOORSTEP):
+            await asyncio.sleep(0)
+        await door.close()
+
+
+class _Door:
+    """Accepts, as asyncio's server does, but no faster than it should: connections are not all there is."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        listener: socket.socket,
+        *,
+        connections: int,
+        rate: float,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        if runner.server is None:
+            raise RuntimeError("set the runner up first")
+        listener.setblocking(False)
+        self._server = runner.server
+        self._listener = listener
+        self._connections = connections
+        self._bucket = Bucket(rate, burst=_AT_ONCE)
+        self._handshake = {} if context is None else {"ssl_handshake_timeout": _HANDSHAKE_TIMEOUT}
+        self._context = context
+        self._entering: set[Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    async def run(self) -> None:
+        """Let connections in until cancelled."""
+        gone = 0
+        while True:
+            connection = await self._accept()
+            if _is_gone(connection):
+                connection.close()
+                gone += 1
+                if gone % _GONE_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                continue
+            task = asyncio.create_task(self._let_in(connection))
+            self._entering.add(task)
+            task.add_done_callback(self._entering.discard)
+            while not self._bucket.take(monotonic()):  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(_PAUSE)
+
+    async def close(self) -> None:
+        """Wait for no handshake any more."""
+        for task in self._entering:
+            task.cancel()
+        await asyncio.gather(*self._entering, return_exceptions=True)
+
+    async def _accept(self) -> socket.socket:
+        while True:
+            try:
+                return (await self._loop.sock_accept(self._listener))[0]
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    log.error("a connection cannot be taken: %s", error.strerror)
+                    await asyncio.sleep(_PATIENCE)
+
+    async def _let_in(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._make, accepted, ssl=self._context, **self._handshake
+            )
+        except OSError as error:  # an ssl.SSLError is one
+            log.debug("a connection has not come about: %s", error)
+
+    def _make(self) -> BaseProtocol:
+        return self._server() if len(self._server.connections) < self._connections else _Full()
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    """Whether the client has hung up already: that costs less to find out than a connection does."""
+    try:
+        is_reset = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # also behind what it has sent
+        return bool(is_reset) or not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class _Full(Protocol):

@@ -111,7 +111,7 @@ class Guard:
         grant, limit = request[GRANT], self._limits.key_new_calls
         if grant is LOCAL or get_system(request).has(call_id):
             return
-        if not self._new_calls.setdefault(grant.name, Bucket(limit)).take(monotonic()):
+        if not self._new_calls.setdefault(grant.name, Bucket(limit, burst=limit)).take(monotonic()):
             raise TooManyNewCalls(limit)
 
     def holding(self, request: web.Request, on_end: Callable[[], None]) -> AbstractContextManager[None]:

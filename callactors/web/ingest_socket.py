@@ -6,6 +6,7 @@ import logging
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -16,6 +17,7 @@ from callactors.errors import CallactorsError, CallError, FieldError, InputError
 from callactors.packets import CompleteRequest, Packet, check_call_id, read_complete, read_packet
 from callactors.system import CallSystem
 from callactors.web import sockets
+from callactors.web.buckets import Bucket
 from callactors.web.guard import get_guard
 from callactors.web.ingest import present_completed
 from callactors.web.keys import get_system
@@ -25,6 +27,8 @@ from callactors.web.problems import describe
 log = logging.getLogger(__name__)
 
 _MAX_FRAME: Final = 1024 * 1024
+_WRONG_RATE: Final = 10.0  # frames a second that cannot be read
+_WRONG_BURST: Final = 20.0
 _SHUTDOWN: Final = (WSCloseCode.SERVICE_RESTART, b"the server is shutting down")
 _KEY_ENDED: Final = (WSCloseCode.POLICY_VIOLATION, b"the key has ended")
 _TOPIC: Final = "ingest sockets"  # nothing is published: subscribers hear of the shutdown
@@ -75,6 +79,7 @@ class _SocketIngest:
         self._frames = 0
         self._answered = 0
         self._size = 0
+        self._wrong = Bucket(_WRONG_RATE, burst=_WRONG_BURST)
         self._ending: tuple[WSCloseCode, bytes] | None = None
         self._is_over = False
         self._has_news = asyncio.Event()
@@ -102,7 +107,12 @@ class _SocketIngest:
                 await sockets.close(self._request, self._ws, code, reason)
                 return
             is_taken = self._ending is not None or self._take(message.data)
-            if not (is_taken and self._frames % TOGETHER):  # a refusal costs as much as many packets
+            if not is_taken and not self._wrong.take(monotonic()):
+                sockets.stop_reading(self._request)
+                code, reason = WSCloseCode.POLICY_VIOLATION, b"too many wrong frames"
+                await sockets.close(self._request, self._ws, code, reason)
+                return
+            if not self._frames % TOGETHER:
                 await asyncio.sleep(0)
             while not self._is_over and (
                 self._frames - self._answered >= WINDOW or self._size >= WINDOW_SIZE

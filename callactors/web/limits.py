@@ -11,14 +11,16 @@ class Limits:
     """Limits of the front; times in seconds.
 
     *body_timeout* is for a body of one packet or complete and for one line of NDJSON, from when it has begun;
-    *silence_timeout* is how long nothing may come of a body of NDJSON. *key_busy* is how many requests and
-    sockets of one key may be under way, *key_new_calls* how many calls it may begin, or bring back into
-    memory, in a second. *is_compression_allowed* lets bodies come as gzip or deflate; the app's runner must
-    leave them as they are then, with auto_decompress=False.
+    *silence_timeout* is how long nothing may come of a body of NDJSON. *refusals* are how many requests may
+    be told at once, in a second, that they are wrong; those beyond are told later. *key_busy* is how many
+    requests and sockets of one key may be under way, *key_new_calls* how many calls it may begin, or bring
+    back into memory, in a second. *is_compression_allowed* lets bodies come as gzip or deflate; the app's
+    runner must leave them as they are then, with auto_decompress=False.
     """
 
     body_timeout: float = 10.0
     silence_timeout: float = 300.0
+    refusals: float = 500.0
     supervisors: int = 5_000
     key_busy: int = 10_000
     key_new_calls: float = 1_000.0

@@ -43,6 +43,7 @@ from callactors.errors import (
     UnsupportedMediaType,
     UpgradeRequired,
 )
+from callactors.web.pacing import pace
 from callactors.web.replies import quick_response
 
 _PROBLEM: Final = "application/problem+json"
@@ -106,10 +107,14 @@ def answering(handler: Handler) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
-        except CallactorsError as error:
+        except Unavailable as error:
             return problem_of(request, error)
+        except CallactorsError as error:
+            response = problem_of(request, error)
         except web.HTTPException as error:
-            return _of_http(request, error)
+            response = _of_http(request, error)
+        await pace(request)
+        return response
 
     return answer
 
@@ -125,6 +130,7 @@ async def no_route(request: web.Request) -> web.StreamResponse:
         if resource is not own:
             allowed |= (await resource.resolve(request))[1]
     error = web.HTTPMethodNotAllowed(request.method, allowed) if allowed else web.HTTPNotFound()
+    await pace(request)
     return _of_http(request, error)
 
 

@@ -12,6 +12,7 @@ from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
 from callactors.web.keys import SYSTEM
 from callactors.web.limits import LIMITS, Limits
 from callactors.web.openapi import describe
+from callactors.web.pacing import PACE, Pace
 from callactors.web.routes import ROUTES
 
 
@@ -28,6 +29,7 @@ def setup(
     Call it on the root application; sub-apps carry routes only. *authorize* decides in place of keys.
     """
     app[LIMITS] = limits = limits or Limits()
+    app[PACE] = Pace(limits.refusals)
     app[GUARD] = Guard(rules or GuardRules(), limits, authorize)
     app[DOCS] = _make_docs()
 

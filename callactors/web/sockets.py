@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import WSMessage, WSMsgType, web
@@ -12,6 +13,7 @@ SUBPROTOCOL: Final = "callactors.v1"
 HEARTBEAT: Final = 20.0
 SEND_TIMEOUT: Final = 10.0  # how long a peer may take to read what waits for it
 CLOSE_TIMEOUT: Final = 1.0
+_READ_SIZE: Final = 16 * 1024
 HEARTBEATS: Final = frozenset({WSMsgType.PING, WSMsgType.PONG})
 
 
@@ -32,7 +34,14 @@ async def accept(request: web.Request, *, max_message: int) -> web.WebSocketResp
     if not ws.can_prepare(request):
         raise UpgradeRequired
     await ws.prepare(request)
+    _read_little_at_once(request)
     return ws
+
+
+def _read_little_at_once(request: web.Request) -> None:
+    """Let others come in between: what asyncio reads in one go, up to 256 KiB, is parsed in one go too."""
+    with suppress(AttributeError):  # uvloop's transports have no such limit
+        request.transport.max_size = _READ_SIZE  # type: ignore[union-attr]  # it is that of a socket
 
 
 async def read_messages(ws: web.WebSocketResponse) -> AsyncIterator[WSMessage]:
@@ -52,6 +61,12 @@ async def close(request: web.Request, ws: web.WebSocketResponse, code: int, reas
     """Close *ws*; a peer that does not read is not waited for."""
     abort_soon(request)
     await ws.close(code=code, message=reason)
+
+
+def stop_reading(request: web.Request) -> None:
+    """Look at nothing more that comes: a peer that is to go may send faster than its frames are parsed."""
+    if request.transport is not None:
+        request.transport.pause_reading()
 
 
 def abort_soon(request: web.Request) -> None:

@@ -25,7 +25,10 @@ from tests.benchmarks.report import Options, Report
 _BUSY: Final = 0.95
 _KEPT_UP: Final = 0.98
 _BARE: Final = ("-m", "tests.benchmarks.bare")
-_ROOM: Final = {"CALLACTORS_MAX_RESIDENT": "1000000"}  # else new calls make others leave: another measurement
+ROOM: Final = {  # else new calls make others leave, and connections come slowly: other measurements
+    "CALLACTORS_MAX_RESIDENT": "1000000",
+    "CALLACTORS_MAX_NEW_CONNECTIONS": "1000000",
+}
 
 # A packet is received at the time of its transaction.
 _STORED: Final = """
@@ -141,8 +144,8 @@ async def _arms(
     other_dsn = await add_database(dsn, "other") if options.on_uvloop else None
     command = _BARE if other_dsn is None else callactors()
     async with (
-        serving(callactors(*flags, profile=options.profile), core, {"DATABASE_URL": dsn, **_ROOM}) as server,
-        serving(command, core, {"DATABASE_URL": other_dsn or "", **_ROOM}) as other,
+        serving(callactors(*flags, profile=options.profile), core, {"DATABASE_URL": dsn, **ROOM}) as server,
+        serving(command, core, {"DATABASE_URL": other_dsn or "", **ROOM}) as other,
     ):
         names = ("uvloop", "asyncio") if options.on_uvloop else ("callactors", "bare")
         yield _Arm(names[0], server, are_calls_new, dsn), _Arm(names[1], other, are_calls_new, other_dsn)

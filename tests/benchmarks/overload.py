@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from callactors.store.journal import JournalLimits
+from tests.benchmarks.arms import ROOM
 from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.load import Plan, Result
 from tests.benchmarks.machine import one_core_set_apart, peak_memory, reset_peak_memory, versions
@@ -72,7 +73,10 @@ async def overload(options: Options) -> Report:
     with one_core_set_apart() as core:
         async with worn_postgres() as postgres:
             wire = SlowWire(postgres.dsn)
-            async with wire.listening(), serving(callactors(), core, {"DATABASE_URL": wire.dsn}) as server:
+            async with (
+                wire.listening(),
+                serving(callactors(), core, {"DATABASE_URL": wire.dsn, **ROOM}) as server,
+            ):
                 bench = _Bench(server, wire, options.seconds)
                 connections = await _crowd(bench, options.rounds if options.is_long else 2)
                 await _slow_down(bench, connections)
