@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from callactors.call import Accepted, Completed
-from callactors.errors import BrokenBody, UnsupportedMediaType
+from callactors.errors import BrokenBody, UnsupportedCharset, UnsupportedMediaType
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.keys import get_system
@@ -32,8 +32,9 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream_lines(request: web.Request, call_id: str) -> web.StreamResponse:
-    if "Content-Encoding" in request.headers or not _is_utf8(request):
+    if "Content-Encoding" in request.headers:
         raise UnsupportedMediaType
+    _check_charset(request)
     ingest = LineIngest(get_system(request), call_id)
     try:
         await ingest.run(request.content)
@@ -57,17 +58,16 @@ async def _read_json(request: web.Request) -> bytes:
         body = await request.read()
     except (ConnectionError, web.RequestPayloadError):
         raise BrokenBody from None
-    if body and request.headers.get("Content-Type") not in _JSON and not _is_json(request):
-        raise UnsupportedMediaType
+    if body and request.headers.get("Content-Type") not in _JSON:
+        if request.content_type != "application/json":
+            raise UnsupportedMediaType
+        _check_charset(request)
     return body
 
 
-def _is_json(request: web.Request) -> bool:
-    return request.content_type == "application/json" and _is_utf8(request)
-
-
-def _is_utf8(request: web.Request) -> bool:
-    return (request.charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
+def _check_charset(request: web.Request) -> None:
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedCharset
 
 
 def _present_accepted(call_id: str, accepted: Accepted) -> dict[str, Any]:
