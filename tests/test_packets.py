@@ -113,6 +113,7 @@ TWICE = {
     "stream": (body(more=',"stream":"a","stream":""'), "/stream"),
     "behind escaped quotes": (body(data=r'"\"\\"', more=',"data":"b"'), "/data"),
     "behind a backslash": (body(data=r'"\\"', more=r',"data":"\"\\\""'), "/data"),
+    "with two backslashes": (body(data=r'"\\"', more=r',"stream":"\\","sequence":1'), "/sequence"),
     "in a field": (body(data=f'[{{"a/":"{DATA}","a/":2}}]'), "/data/0/a~1"),
     "unknown": (body(more=',"a":1,"a":1'), "/a"),
 }
@@ -201,7 +202,7 @@ def test_data_that_is_too_long_is_too_large(length: int) -> None:
     assert [error.pointer for error in caught.value.errors] == ["/data"]
 
 
-@pytest.mark.parametrize("data", [r'"\""', r'"\\"', r'"\\\""', r'"\\\\"', '"":",""', r'"\u0022"'])
+@pytest.mark.parametrize("data", [r'"\""', r'"\\"', r'"\\\""', r'"\\\\"', r'"\":\",\""', r'"\u0022"'])
 @pytest.mark.parametrize("stream", ["", r',"stream":""', r',"stream":"\\\""'])
 def test_quotes_and_backslashes_in_data_are_no_keys(data: str, stream: str) -> None:
     assert read_packet(body(data=data, more=stream)).data == json.loads(data)
