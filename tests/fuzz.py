@@ -119,7 +119,7 @@ def objects(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(0, 3))):
         key = draw(keys)
         places = [place for place, (known, _) in enumerate(members) if known == key]
-        if places and draw(st.integers(0, 3)):
+        if draw(st.integers(0, 3)) and places:
             members[places[0]] = (key, draw(values))
         else:
             members.insert(draw(st.integers(0, len(members))), (key, draw(values)))
