@@ -152,7 +152,7 @@ async def read_lines(body: StreamReader) -> AsyncIterator[Sequence[Line]]:
     begun: list[bytes] = []  # of a line whose end has not come
     length = 0
     try:
-        async for chunk in body.iter_any():
+        async for chunk in body.iter_chunked(MAX_LINE):  # so none hides a longer line
             first, *rest = chunk.split(b"\n")
             begun.append(first)
             length += len(first)
