@@ -6,7 +6,7 @@ The ordinary form plays the same examples each time; `CALLACTORS_FUZZ=20` plays 
 import os
 from typing import Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 _TIMES: Final = int(os.environ.get("CALLACTORS_FUZZ", "1"))
@@ -99,13 +99,15 @@ _FIELDS: Final = (*KEYS[:7], '"sequence"', '"timestamp"')
 _GOOD: Final = {'"sequence"': "1", '"data"': '"x"', '"timestamp"': "1.5"}
 
 
-def fuzz(examples: int) -> settings:
-    """Return settings for so many examples, in the long form for more."""
+def fuzz(examples: int, *, is_quick_to_fail: bool = True) -> settings:
+    """Return settings for so many examples, in the long form for more; only quick ones are made smaller."""
+    phases = [Phase.explicit, Phase.generate, *([Phase.shrink] if is_quick_to_fail else [])]
     return settings(
         max_examples=examples * _TIMES,
         derandomize=_TIMES == 1,
         database=None,
         deadline=None,
+        phases=phases,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )
 

@@ -223,7 +223,7 @@ FRAMES: Final = st.lists(
 def test_each_frame_is_answered_and_the_right_ones_are_stored(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @fuzz(250)
+    @fuzz(250, is_quick_to_fail=False)
     @given(FRAMES)
     def play(frames: list[bytes]) -> None:
         told, call = scene.send(frames)
@@ -236,7 +236,7 @@ def test_each_frame_is_answered_and_the_right_ones_are_stored(
 def test_frames_that_are_no_text_end_the_connection_and_nothing_else(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @fuzz(100)
+    @fuzz(100, is_quick_to_fail=False)
     @given(st.binary(max_size=40), st.sampled_from((WSMsgType.BINARY, WSMsgType.TEXT)))
     def play(frame: bytes, kind: WSMsgType) -> None:
         if kind is WSMsgType.BINARY or not _is_utf8(frame):
