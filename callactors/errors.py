@@ -26,10 +26,16 @@ CallactorsError
 ├── InputError                      the client's input is wrong; sending it again will not help
 │   ├── BrokenBody
 │   ├── InvalidJson
+│   ├── InvalidUtf8
+│   ├── JsonTooDeep
 │   ├── InvalidFields
+│   │   ├── DataTooLong
+│   │   ├── DuplicateKey
+│   │   └── InvalidText
 │   ├── InvalidCallId
 │   ├── LineTooLong
 │   ├── SlowBody
+│   ├── UnsupportedCharset
 │   ├── UnsupportedMediaType
 │   └── UpgradeRequired
 ├── CallError                       right input, but not for this call as it is now
@@ -216,7 +222,23 @@ class BrokenBody(InputError):
 
 
 class InvalidJson(InputError):
-    pass
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the body is not JSON: {reason}")
+
+
+class InvalidUtf8(InputError):
+    def __init__(self, place: int) -> None:
+        super().__init__(f"the body is not UTF-8: byte {place + 1} is wrong; send binary data as base64")
+
+
+class JsonTooDeep(InputError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"objects and arrays may stand within each other {limit} deep, not deeper")
+
+
+class UnsupportedCharset(InputError):
+    def __init__(self) -> None:
+        super().__init__("send JSON in UTF-8, and no other charset in Content-Type")
 
 
 class UnsupportedMediaType(InputError):
@@ -246,6 +268,24 @@ class InvalidFields(InputError):
     def __init__(self, errors: Sequence[FieldError]) -> None:
         super().__init__("; ".join(f"{e.pointer or '/'}: {e.detail}" for e in errors))
         self.errors = tuple(errors)
+
+
+class DataTooLong(InvalidFields):
+    def __init__(self, limit: int) -> None:
+        super().__init__([FieldError("/data", "string_too_long", f"has more than {limit} characters")])
+
+
+class DuplicateKey(InvalidFields):
+    def __init__(self, pointer: str) -> None:
+        super().__init__([FieldError(pointer, "duplicate_key", "is there twice; send each key once")])
+
+
+class InvalidText(InvalidFields):
+    """JSON can say these characters by escapes, but no database stores them."""
+
+    def __init__(self, pointer: str) -> None:
+        detail = "has U+0000 or half a surrogate pair; send binary data as base64"
+        super().__init__([FieldError(pointer, "invalid_text", detail)])
 
 
 class InvalidCallId(InputError):

@@ -3,12 +3,13 @@
 import re
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from callactors.errors import FieldError, InputError, InvalidCallId, InvalidFields, InvalidJson
+from callactors.errors import DataTooLong, FieldError, InputError, InvalidCallId, InvalidFields, InvalidJson
+from callactors.strict_json import pointer, read_json
 
 MAX_SEQUENCE: Final = 2**63 - 1
 MAX_DATA: Final = 262_144
@@ -16,6 +17,8 @@ MAX_TIMESTAMP: Final = 4_102_444_800.0  # 2100-01-01 in seconds; milliseconds se
 
 CALL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 _RESERVED_CALL_IDS: Final = frozenset({"stream", "complete"})
+_LEAST_QUOTES: Final = 8  # in a packet: of three keys and the data
+_CODES: Final = {"greater_than_equal": "out_of_range", "less_than_equal": "out_of_range"}
 
 
 class EndReason(StrEnum):
@@ -47,18 +50,12 @@ def _storable(text: str) -> str:
     return text
 
 
-def _storable_json(value: JsonValue) -> JsonValue:
-    if isinstance(value, str):
-        _storable(value)
-    elif isinstance(value, float) and not isfinite(value):
+def _finite(value: JsonValue) -> JsonValue:
+    if isinstance(value, float) and not isfinite(value):
         raise PydanticCustomError("finite_number", "has a number that is not finite")
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _storable(key)
-            _storable_json(item)
-    elif isinstance(value, list):
-        for item in value:
-            _storable_json(item)
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _finite(item)
     return value
 
 
@@ -72,7 +69,7 @@ def _not_milliseconds(value: float) -> float:
 
 Sequence = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
 Stream = Annotated[str, Field(max_length=128), AfterValidator(_storable)]
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_storable_json)]
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 
 class _WireModel(BaseModel):
@@ -100,29 +97,48 @@ class CompleteRequest(_WireModel):
     metadata: Metadata = Field(default_factory=dict)
 
 
-_Model = TypeVar("_Model", Packet, CompleteRequest)
+_read: Final = Packet.__pydantic_validator__.validate_json
 
 
 def read_packet(body: bytes | str) -> Packet:
     """Return the packet in *body*, a JSON object in UTF-8.
 
     Raises:
-        InvalidJson: *body* is not JSON.
-        InvalidFields: it is JSON, but not a packet.
+        InvalidUtf8, InvalidJson, JsonTooDeep, DuplicateKey, InvalidText: *body* is not JSON as we take it.
+        InvalidFields: it is, but not a packet.
     """
-    return _read(Packet, body)
+    try:
+        packet: Packet = _read(body)
+    except ValidationError as error:
+        raise _find_wrong_json(body) or explain(error) from None
+    quotes = body.count(b'"') if isinstance(body, bytes) else body.count('"')
+    if quotes != _LEAST_QUOTES and not _has_keys_once(packet, body, quotes):
+        read_json(body)  # raises
+    return packet
 
 
 def read_complete(body: bytes | str) -> CompleteRequest:
     """Return the request in *body*; an empty body is a request with every default.
 
     Raises:
-        InvalidJson: *body* is not JSON.
-        InvalidFields: it is JSON, but not a complete request.
+        InvalidUtf8, InvalidJson, JsonTooDeep, DuplicateKey, InvalidText: *body* is not JSON as we take it.
+        InvalidFields: it is, but not a complete request.
     """
-    if not body.strip():
-        return CompleteRequest()
-    request = _read(CompleteRequest, body)
+    return make_complete(read_json(body)) if body.strip() else CompleteRequest()
+
+
+def make_complete(fields: Any) -> CompleteRequest:
+    """Return the request with *fields*, which read_json has read.
+
+    Raises:
+        InvalidFields: they are wrong.
+    """
+    if not isinstance(fields, dict):
+        raise InvalidFields([FieldError("", "model_type", "must be a JSON object")])
+    try:
+        request = CompleteRequest.model_validate(fields)
+    except ValidationError as error:
+        raise explain(error) from None
     if request.reason in _SERVERS_REASONS:
         raise InvalidFields([FieldError("/reason", "reserved", "only the server ends calls for this")])
     return request
@@ -135,21 +151,34 @@ def check_call_id(call_id: str) -> str:
     return call_id
 
 
-def _read(model: type[_Model], body: bytes | str) -> _Model:
-    try:
-        return model.__pydantic_validator__.validate_json(body)  # type: ignore[no-any-return]
-    except ValidationError as error:
-        raise explain(error) from None
-
-
 def explain(error: ValidationError) -> InputError:
     """Turn pydantic's findings into ours, without the input that caused them."""
-    found = error.errors(include_url=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
-        return InvalidJson(str(found[0]["msg"]).replace("Invalid JSON", "the body is not JSON", 1))
-    return InvalidFields([FieldError(pointer(*e["loc"]), e["type"], e["msg"]) for e in found[:20]])
+    found = [
+        FieldError(pointer(*e["loc"]), _CODES.get(e["type"], e["type"]), e["msg"])
+        for e in error.errors(include_url=False, include_input=False)[:20]
+    ]
+    if found[0].code == "json_invalid":
+        return InvalidJson(found[0].detail)
+    if [(e.pointer, e.code) for e in found] == [("/data", "string_too_long")]:
+        return DataTooLong(MAX_DATA)
+    return InvalidFields(found)
 
 
-def pointer(*location: int | str) -> str:
-    """Return the JSON pointer (RFC 6901) to *location*."""
-    return "".join("/" + str(part)[:64].replace("~", "~0").replace("/", "~1") for part in location)
+def _find_wrong_json(body: bytes | str) -> InputError | None:
+    try:
+        read_json(body)
+    except InputError as error:
+        return error
+    return None
+
+
+def _has_keys_once(packet: Packet, body: bytes | str, quotes: int) -> bool:
+    """Whether no key is there twice, which pydantic lets pass: every string in *body* is a key or a field."""
+    found = packet.model_fields_set
+    wanted = 2 * (len(found) + 1 + ("stream" in found))
+    if quotes == wanted:
+        return True
+    raw = body if isinstance(body, bytes) else body.encode()
+    if rb"\\" in raw:
+        raw = raw.replace(rb"\\", b"")
+    return quotes - raw.count(rb"\"") == wanted

@@ -95,7 +95,7 @@ async def test_an_empty_body_makes_no_call(client: Client) -> None:
     ("wrong", "status", "slug"),
     [
         (b"{\n", 400, "invalid-json"),
-        (b"\xff\n", 400, "invalid-json"),
+        (b"\xff\n", 400, "invalid-utf8"),
         (b"[]\n", 422, "validation"),
         (line(-1), 422, "validation"),
         (line(1, "other"), 409, "sequence-conflict"),

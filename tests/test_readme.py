@@ -40,7 +40,7 @@ def test_the_table_of_states_is_the_code() -> None:
 
 
 def test_every_problem_is_documented() -> None:
-    rows = set(re.findall(r"^\| (\d+) \| ([a-z-]+) \|", _read("docs/protocol.md"), re.MULTILINE))
+    rows = set(re.findall(r"^\| (\d+) \| ([a-z0-9-]+) \|", _read("docs/protocol.md"), re.MULTILINE))
     assert {(str(p.status), p.slug) for p in PROBLEMS.values()} <= rows
 
 

@@ -41,8 +41,8 @@ class InflatedReader:
         self._body = body
         self._inflater = zlib.decompressobj(_WINDOWS[encoding])
 
-    async def readany(self) -> bytes:
-        """Return what comes next, b"" at the end.
+    async def read(self, size: int) -> bytes:
+        """Return what comes next, at most *size* bytes; b"" at the end.
 
         Raises:
             BrokenBody: it is not what its encoding says.
@@ -54,7 +54,7 @@ class InflatedReader:
             if not data or self._inflater.eof:
                 raise BrokenBody
             try:
-                inflated = self._inflater.decompress(data, _PIECE)
+                inflated = self._inflater.decompress(data, min(size, _PIECE))
             except zlib.error:
                 raise BrokenBody from None
             if inflated:

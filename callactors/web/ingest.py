@@ -7,7 +7,7 @@ from typing import Any, Final
 from aiohttp import hdrs, web
 
 from callactors.call import Accepted, Completed
-from callactors.errors import BrokenBody, SlowBody, Unauthorized, UnsupportedMediaType
+from callactors.errors import BrokenBody, SlowBody, Unauthorized, UnsupportedCharset, UnsupportedMediaType
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.guard import get_guard
@@ -38,8 +38,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 async def _stream_lines(request: web.Request, call_id: str) -> web.StreamResponse:
     encoding = _find_encoding(request)
-    if not _is_utf8(request):
-        raise UnsupportedMediaType
+    _check_charset(request)
     ingest, body = LineIngest(get_system(request), call_id, get_limits(request)), request.content
     try:
         with get_guard(request).holding(
@@ -67,8 +66,10 @@ async def _read_json(request: web.Request) -> bytes:
         raise BrokenBody from None
     if encoding is not None:
         body = inflate(body, encoding, request.client_max_size)
-    if body and request.headers.get("Content-Type") not in _JSON and not _is_json(request):
-        raise UnsupportedMediaType
+    if body and request.headers.get("Content-Type") not in _JSON:
+        if request.content_type != "application/json":
+            raise UnsupportedMediaType
+        _check_charset(request)
     return body
 
 
@@ -94,12 +95,9 @@ def _find_encoding(request: web.Request) -> str | None:
     return encoding
 
 
-def _is_json(request: web.Request) -> bool:
-    return request.content_type == "application/json" and _is_utf8(request)
-
-
-def _is_utf8(request: web.Request) -> bool:
-    return (request.charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
+def _check_charset(request: web.Request) -> None:
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedCharset
 
 
 def _present_accepted(call_id: str, accepted: Accepted) -> dict[str, Any]:

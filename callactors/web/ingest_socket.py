@@ -10,11 +10,11 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from pydantic_core import from_json
 
 from callactors.call import Accepted, Completed
 from callactors.errors import CallactorsError, CallError, FieldError, InputError, InvalidFields, Unavailable
-from callactors.packets import CompleteRequest, Packet, check_call_id, read_complete, read_packet
+from callactors.packets import CompleteRequest, Packet, check_call_id, make_complete, read_packet
+from callactors.strict_json import read_json
 from callactors.system import CallSystem
 from callactors.web import sockets
 from callactors.web.buckets import Bucket
@@ -221,15 +221,10 @@ def _read(text: str) -> Packet | CompleteRequest:
     try:
         return read_packet(text)
     except InvalidFields:
-        fields = _fields(text)
-        if "type" not in fields:
+        fields = read_json(text)
+        if not isinstance(fields, dict) or "type" not in fields:
             raise
     if fields.pop("type") != "complete":
         error = FieldError("/type", "unknown_type", 'send a packet, or a frame with the type "complete"')
         raise InvalidFields([error])
-    return read_complete(json.dumps(fields))
-
-
-def _fields(text: str) -> dict[str, Any]:
-    fields = from_json(text)
-    return fields if isinstance(fields, dict) else {}
+    return make_complete(fields)

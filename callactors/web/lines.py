@@ -188,7 +188,7 @@ async def _read_some(body: Body, limits: Limits, age: float | None) -> bytes:
         timeout = min(timeout, limits.body_timeout - age)
     try:
         async with asyncio.timeout(timeout):
-            return await body.readany()
+            return await body.read(MAX_LINE)  # no more, so that none hides a longer line
     except TimeoutError:
         raise SlowBody(limits.silence_timeout if age is None else limits.body_timeout) from None
 

@@ -85,7 +85,12 @@ _OF_BODY: Final = (
     errors.SlowBody,
     errors.LineTooLong,
     errors.UnsupportedMediaType,
+    errors.UnsupportedCharset,
     errors.InvalidJson,
+    errors.InvalidUtf8,
+    errors.JsonTooDeep,
+    errors.DuplicateKey,
+    errors.InvalidText,
     errors.InvalidFields,
 )
 

@@ -17,9 +17,10 @@ from pydantic_core import PydanticCustomError
 
 from callactors.access import Grant
 from callactors.errors import FieldError, InvalidCallId, InvalidFields
-from callactors.packets import CALL_ID, MAX_SEQUENCE, EndReason, Stream, check_call_id, pointer
+from callactors.packets import CALL_ID, MAX_SEQUENCE, EndReason, Stream, check_call_id
 from callactors.states import CallState
 from callactors.store.listing import Filters, Place, Sort
+from callactors.strict_json import pointer
 from callactors.web.guard import GRANT
 
 _ALONE: Final = ("sort", "limit", "cursor")  # what makes no sense beside call_id
@@ -57,6 +58,7 @@ def _limit(most: int, default: int) -> Any:
 
 
 Time = Annotated[datetime, BeforeValidator(_read_time)]
+CallId = Annotated[str, AfterValidator(_check_call_id)]
 Prefix = Annotated[
     str,
     Field(pattern=rf"^{CALL_ID.pattern}\z"),
@@ -81,7 +83,7 @@ class CallsQuery(_Query):
     since: Time | None = None
     until: Time | None = None
     q: Prefix | None = None
-    call_id: Annotated[list[Annotated[str, AfterValidator(_check_call_id)]], Field(max_length=100)] = []
+    call_id: Annotated[list[CallId], Field(max_length=100)] = []
     sort: Sort | None = None
     limit: int = _limit(200, 50)
     cursor: Annotated[Place, BeforeValidator(_read_place), _CURSOR] | None = None

@@ -13,11 +13,11 @@ from contextlib import closing, suppress
 from typing import Any, Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from pydantic_core import from_json
 
 from callactors.errors import (
     CallNotAllowed,
     FieldError,
+    InputError,
     InvalidFields,
     LogPurged,
     Overloaded,
@@ -26,6 +26,7 @@ from callactors.errors import (
 from callactors.feed import TOPIC, FeedEvent, FeedItem, Notice, text_frame
 from callactors.hub import Ending
 from callactors.store.events import Cursor
+from callactors.strict_json import read_json
 from callactors.system import CallSystem
 from callactors.web import sockets
 from callactors.web.guard import GRANT, get_guard
@@ -289,9 +290,9 @@ class _Watching:
 def _read(text: str) -> dict[str, Any]:
     """Return the JSON object in *text*, or raise InvalidFields."""
     try:
-        fields = from_json(text)
-    except ValueError:
-        fields = None
+        fields = read_json(text)
+    except InputError as error:
+        raise InvalidFields([FieldError("", "not_json", str(error))]) from None
     if not isinstance(fields, dict):
         raise InvalidFields([FieldError("", "not_an_object", "send a JSON object")])
     return fields

@@ -11,6 +11,7 @@ from callactors.feed import FeedEvent
 from callactors.packets import EndReason, explain
 from callactors.states import CallState
 from callactors.store.events import Cursor
+from callactors.web.parameters import CallId
 
 _MAX_IDS: Final = 100
 
@@ -42,7 +43,7 @@ class Watch(BaseModel):
     since: Annotated[Cursor | None, BeforeValidator(_read_cursor), _CURSOR] = None
     kinds: Annotated[frozenset[EventKind], _SPLIT] = frozenset()
     state: Annotated[frozenset[CallState], _SPLIT] = frozenset()
-    call_id: Annotated[frozenset[str], Field(max_length=_MAX_IDS), _SPLIT] = frozenset()
+    call_id: Annotated[frozenset[CallId], Field(max_length=_MAX_IDS), _SPLIT] = frozenset()
     end_reason: Annotated[frozenset[EndReason], _SPLIT] = frozenset()
 
     def wants(self, told: FeedEvent) -> bool:

@@ -1,198 +1,232 @@
-"""Whatever comes in, the answer is a documented problem+json and never a 500."""
+"""Whatever comes in, the answer is a documented problem and never a 500, and what comes next is taken."""
 
 import io
 import json
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from uuid import uuid4
 
 import aiohttp
+import pytest
+from aiohttp import WSMsgType
 from yarl import URL
 
 from tests.acceptance.client import Client, Reply
-from tests.acceptance.fixtures import Check, Connect
+from tests.acceptance.fixtures import Connect
 from tests.acceptance.server import Server
+from tests.acceptance.wrong_input import (
+    CASES,
+    COMPLETE,
+    COMPLETES,
+    HEADERS,
+    PACKETS,
+    STREAM,
+    SUBSCRIBES,
+    Case,
+    Row,
+    describe_case,
+    packet,
+)
 
-STREAM: Final = "/v1/call/stream/"
-COMPLETE: Final = "/v1/call/complete/"
-PACKET: Final = {"sequence": 1, "data": "x", "timestamp": 1.0}
-WRONG_IDS: Final = [
+Problem = dict[str, Any]
+Way = Callable[[Client, str, bytes], Awaitable[Problem]]
+
+
+@pytest.fixture
+def call_id() -> str:
+    """A call that nobody else speaks of."""
+    return f"bad-{uuid4().hex}"
+
+
+async def as_request(client: Client, call_id: str, body: bytes) -> Problem:
+    reply = await client.request("POST", STREAM + call_id, data=body, headers=HEADERS)
+    return check_problem(reply)
+
+
+async def as_line(client: Client, call_id: str, body: bytes) -> Problem:
+    headers = {"Content-Type": "application/x-ndjson"}
+    reply = await client.request("POST", STREAM + call_id, data=body + b"\n", headers=headers)
+    assert (reply.body["line"], reply.body["stored"]) == (1, 0)
+    return check_problem(reply)
+
+
+async def as_frame(client: Client, call_id: str, body: bytes) -> Problem:
+    async with client.session.ws_connect(client.url + STREAM + call_id) as ws:
+        await ws.send_str(body.decode())
+        refused, ack = await ws.receive_json(), await ws.receive_json()
+    assert (refused["type"], refused["frame"], ack) == ("refused", 1, {"type": "ack", "frames": 1})
+    return {**refused["problem"], "instance": ""}
+
+
+def is_text(body: bytes) -> bool:
+    """Whether it can come in a text frame."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+WAYS: Final[dict[str, Way]] = {"request": as_request, "line": as_line, "frame": as_frame}
+SENT: Final = [
+    pytest.param(way, row, id=f"{name} in a {how}")
+    for name, row in PACKETS.items()
+    for how, way in WAYS.items()
+    if how != "frame" or is_text(row.body)
+]
+
+
+COMPLETES_SENT: Final = [
+    *(pytest.param(False, row, id=f"{name} in a request") for name, row in COMPLETES.items()),
     *(
-        "stream",
-        "complete",
-        "%00",
-        "a%00b",
-        "a%2Fb",
-        "%2F",
-        "a%20b",
-        "%20",
-        "a" * 129,
-        "-a",
-        ".",
-        "%2E%2E",
-        "_a",
+        pytest.param(True, row, id=f"{name} in a frame")
+        for name, row in COMPLETES.items()
+        if row.body.startswith(b'{"') and is_text(row.body)
     ),
-    *("a%0A", "%0Aa", "caf%C3%A9", "%FF", "a+b", "a@b", "a%25b", "%D9%A1", "a;b"),
-]
-WRONG_PACKETS: Final[list[dict[str, Any]]] = [
-    {},
-    {"sequence": 1, "data": "x"},
-    {**PACKET, "sequence": -1},
-    {**PACKET, "sequence": 2**63},
-    {**PACKET, "sequence": 10**400},
-    {**PACKET, "sequence": 1.0},
-    {**PACKET, "sequence": True},
-    {**PACKET, "sequence": "1"},
-    {**PACKET, "sequence": None},
-    {**PACKET, "data": 1},
-    {**PACKET, "data": "a\x00b"},
-    {**PACKET, "data": "x" * 262_145},
-    {**PACKET, "timestamp": "1.0"},
-    {**PACKET, "timestamp": -1},
-    {**PACKET, "timestamp": 1_700_000_000_000},
-    {**PACKET, "stream": None},
-    {**PACKET, "stream": "x" * 129},
-    {**PACKET, "stream": "\x00"},
-    {**PACKET, "steam": "mistyped"},
-]
-WRONG_JSON: Final = [
-    *(b"", b" ", b"{", b"nonsense", b'{"sequence": 1,}', b"\xff\xfe", b"[" * 100_000, b'"\xed\xa0\x80"'),
-    b'{"sequence": 1, "data": "\\ud800", "timestamp": 1.0}',
-    b'{"sequence": 1, "data": "x", "timestamp": 1.0} {}',
-]
-NOT_OBJECTS: Final = [b"[]", b"1", b"null", b'"x"', b"true", b"[{}]"]
-WRONG_COMPLETES: Final[list[Any]] = [
-    [],
-    {"last_sequence": 3},
-    {"last_sequence": {"": -1}},
-    {"last_sequence": {"": "3"}},
-    {"last_sequence": {"\x00": 3}},
-    {"last_sequence": {str(n): 1 for n in range(1_001)}},
-    {"reason": "boredom"},
-    {"metadata": []},
-    {"metadata": {"a": {"b": ["\x00"]}}},
-    {"reasons": "api"},
 ]
 
 
-class Case(NamedTuple):
-    """A request and the answer it must get."""
-
-    status: int
-    slug: str
-    method: str
-    path: str
-    options: Mapping[str, Any] = MappingProxyType({})
+def check_problem(reply: Reply) -> Problem:
+    assert reply.headers["Content-Type"] == "application/problem+json", reply
+    assert reply.status == reply.body["status"], reply
+    return dict(reply.body)
 
 
-def body(
-    content: bytes | dict[str, Any] | list[Any], content_type: str = "application/json"
-) -> dict[str, Any]:
-    data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return {"data": data, "headers": {"Content-Type": content_type}}
+def check(problem: Problem, row: Row | Case) -> None:
+    assert (problem["status"], problem["type"]) == (row.status, f"/problems/{row.slug}"), problem
+    assert {"title", "detail", "instance"} <= problem.keys()
+    errors = problem.get("errors", [])
+    assert tuple(error["pointer"] for error in errors) == row.pointers, problem
+    assert all(error["code"] and error["detail"] for error in errors)
 
 
-async def find_wrong(client: Client, cases: list[Case]) -> list[str]:
-    """Return the cases that were answered otherwise."""
-    wrong = []
-    for case in cases:
-        shown = f"{case.method} {case.path[:60]} {str(case.options)[:80]}"
-        url = URL(client.url + case.path, encoded=True)
-        async with client.session.request(case.method, url, **case.options) as response:
-            text = await response.text()
-            told = (response.status, response.content_type)
-        if told != (case.status, "application/problem+json"):
-            wrong.append(f"{shown}: {told} {text[:200]}")
-            continue
-        reply = Reply(told[0], json.loads(text), response.headers)
-        if reply.slug != case.slug or not {"title", "detail", "instance"} <= reply.body.keys():
-            wrong.append(f"{shown}: {reply}")
-    return wrong
-
-
-async def test_wrong_bodies_are_problems_and_store_nothing(
-    shared: Server, connect: Connect, check_shared: Check
+@pytest.mark.parametrize(("way", "row"), SENT)
+async def test_wrong_packet_is_a_problem_stores_nothing_and_the_next_is_taken(
+    shared: Server, connect: Connect, call_id: str, way: Way, row: Row
 ) -> None:
     client = connect(shared)
-    await client.send("known", 1)
-    wrong = await find_wrong(
-        client,
-        [
-            *(Case(400, "invalid-json", "POST", STREAM + "wrong", body(content)) for content in WRONG_JSON),
-            *(Case(422, "validation", "POST", STREAM + "wrong", body(content)) for content in NOT_OBJECTS),
-            *(Case(422, "validation", "POST", STREAM + "wrong", body(content)) for content in WRONG_PACKETS),
-            *(Case(422, "validation", "POST", COMPLETE + "known", body(part)) for part in WRONG_COMPLETES),
-            Case(400, "invalid-json", "POST", COMPLETE + "known", body(b"{")),
-        ],
-    )
-    assert not wrong, "\n".join(wrong)
-    assert (await client.call("known"))["state"] == "IN_PROGRESS"
-    assert (await check_shared(client)).calls == 1
-    assert (await client.request("GET", "/v1/call/wrong")).status == 404
+    check(await way(client, call_id, row.body), row)
+    assert (await client.request("GET", f"/v1/call/{call_id}")).status == 404
+    taken = await client.send(call_id, 1)
+    assert (taken.status, taken.body["total_received"], taken.body["duplicate"]) == (202, 1, False)
 
 
-async def test_wrong_field_is_pointed_at(shared: Server, connect: Connect) -> None:
+@pytest.mark.parametrize(("is_frame", "row"), COMPLETES_SENT)
+async def test_wrong_complete_is_a_problem_and_the_call_goes_on(
+    shared: Server, connect: Connect, call_id: str, is_frame: bool, row: Row
+) -> None:
+    client = connect(shared)
+    await client.send(call_id, 1)
+    if is_frame:
+        problem = await as_frame(client, call_id, row.body.replace(b"{", b'{"type":"complete",', 1))
+    else:
+        reply = await client.request("POST", COMPLETE + call_id, data=row.body, headers=HEADERS)
+        problem = check_problem(reply)
+    check(problem, row)
+    assert (await client.call(call_id))["state"] == "IN_PROGRESS"
+    assert (await client.send(call_id, 2)).body["total_received"] == 2
+
+
+@pytest.mark.parametrize("case", CASES, ids=describe_case)
+async def test_wrong_request_is_a_problem(shared: Server, connect: Connect, case: Case) -> None:
+    client = connect(shared)
+    async with client.session.request(
+        case.method,
+        URL(client.url + case.path, encoded=True),
+        data=case.body and io.BytesIO(case.body),
+        headers=case.headers,
+        skip_auto_headers=["Content-Type"],
+    ) as response:
+        reply = Reply(response.status, json.loads(await response.read()), response.headers)
+    check(check_problem(reply), case)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(
+    ("before", "wrong", "slug"),
+    [
+        ([packet()], packet(data="y"), "sequence-conflict"),
+        ([packet(stream="a")], packet(stream="a", data="X", timestamp=2.0), "sequence-conflict"),
+        ([packet(sequence=2 * n) for n in range(1, 101)], packet(sequence=202), "sequence-window"),
+        ([packet(stream=str(n)) for n in range(100)], packet(stream="more"), "too-many-streams"),
+    ],
+    ids=["other data", "other data of a stream", "too many gaps", "too many streams"],
+)
+async def test_packet_that_does_not_fit_to_those_before_is_a_conflict(
+    shared: Server, connect: Connect, call_id: str, way: Way, before: list[bytes], wrong: bytes, slug: str
+) -> None:
+    client = connect(shared)
+    first = await send_lines(client, call_id, before)
+    check(await way(client, call_id, wrong), Row(wrong, 409, slug))
+    again = await send_lines(client, call_id, [*before, before[0].replace(b"1.0", b"3.5")])
+    assert (first["duplicates"], again["duplicates"]) == (0, len(before) + 1)
+    assert again["total_received"] == first["total_received"] == len(before)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_packet_of_a_call_that_has_ended_is_refused(
+    shared: Server, connect: Connect, call_id: str, way: Way
+) -> None:
+    client = connect(shared)
+    await client.send(call_id, 1)
+    await client.complete(call_id, reason="busy", last_sequence={"": 1})
+    check(await way(client, call_id, packet(sequence=2)), Row(b"", 409, "call-closed"))
+
+
+@pytest.mark.parametrize("message", SUBSCRIBES.values(), ids=SUBSCRIBES)
+async def test_wrong_message_of_a_supervisor_ends_its_connection(
+    shared: Server, connect: Connect, message: str
+) -> None:
+    client = connect(shared)
+    async with client.session.ws_connect(client.url + "/ws/supervisor") as ws:
+        await ws.send_str(message)
+        ended = await ws.receive(timeout=10)
+    assert (ended.type, ended.data) == (WSMsgType.CLOSE, 1007)
+    assert ended.extra
+
+
+@pytest.mark.parametrize("path", [STREAM + "frames", "/ws/supervisor"])
+async def test_text_frame_that_is_no_utf_8_ends_the_connection(
+    shared: Server, connect: Connect, path: str
+) -> None:
+    client = connect(shared)
+    async with client.session.ws_connect(client.url + path) as ws:
+        await ws.send_frame(b'{"type":"\xff"}', WSMsgType.TEXT)
+        ended = await ws.receive(timeout=10)
+    assert (ended.type, ended.data) == (WSMsgType.CLOSE, 1007)
+
+
+async def test_wrong_field_is_told_without_what_was_in_it(shared: Server, connect: Connect) -> None:
     client = connect(shared)
     reply = await client.request(
         "POST", STREAM + "bad", json={"sequence": "1", "data": "secret", "steam": ""}
     )
     assert [error["pointer"] for error in reply.body["errors"]] == ["/sequence", "/timestamp", "/steam"]
-    assert all(error["code"] and error["detail"] for error in reply.body["errors"])
     assert "secret" not in json.dumps(reply.body)
-
-
-async def test_wrong_ids_paths_methods_and_media_types_are_problems(shared: Server, connect: Connect) -> None:
-    client = connect(shared)
-    json_body = body(PACKET)
-    large = [
-        {"data": io.BytesIO(b" " * 2_000_000), "headers": {"Content-Type": "application/json"}}
-        for _ in range(2)
-    ]
-    wrong = await find_wrong(
-        client,
-        [
-            *(Case(422, "invalid-call-id", "POST", STREAM + call_id, json_body) for call_id in WRONG_IDS),
-            *(Case(422, "invalid-call-id", "POST", COMPLETE + call_id) for call_id in WRONG_IDS),
-            *(Case(422, "invalid-call-id", "GET", "/v1/call/" + call_id) for call_id in WRONG_IDS),
-            Case(404, "unknown-call", "GET", "/v1/call/nobody"),
-            Case(404, "unknown-call", "POST", COMPLETE + "nobody"),
-            *(
-                Case(404, "not-found", "POST", path, json_body)
-                for path in ("/nowhere", STREAM, "/v1/call/c/d/e")
-            ),
-            Case(404, "not-found", "GET", "/v1"),
-            *(
-                Case(405, "method-not-allowed", method, STREAM + "bad")
-                for method in ("PUT", "DELETE", "PATCH")
-            ),
-            Case(405, "method-not-allowed", "POST", "/v1/call/c", json_body),
-            Case(405, "method-not-allowed", "GET", COMPLETE + "bad"),
-            Case(405, "method-not-allowed", "POST", "/health", json_body),
-            Case(415, "unsupported-media-type", "POST", STREAM + "bad", body(PACKET, "text/plain")),
-            Case(415, "unsupported-media-type", "POST", STREAM + "bad", body(PACKET, "application/xml")),
-            Case(
-                415, "unsupported-media-type", "POST", COMPLETE + "bad", body({"reason": "api"}, "text/plain")
-            ),
-            Case(
-                415,
-                "unsupported-media-type",
-                "POST",
-                STREAM + "bad",
-                body(PACKET, "application/json; charset=utf-16"),
-            ),
-            Case(413, "body-too-large", "POST", STREAM + "bad", large[0]),
-            Case(413, "body-too-large", "POST", COMPLETE + "bad", large[1]),
-            Case(426, "upgrade-required", "GET", "/ws/supervisor"),
-            Case(422, "validation", "GET", "/ws/supervisor?since=garbage"),
-        ],
-    )
-    assert not wrong, "\n".join(wrong)
 
 
 async def test_answer_says_which_methods_are_allowed(shared: Server, connect: Connect) -> None:
     client = connect(shared)
     reply = await client.request("DELETE", STREAM + "bad")
     assert reply.headers["Allow"] == "GET,POST"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *(None, "application/json", "application/json; charset=utf-8", 'Application/JSON;charset="UTF-8"'),
+        *("application/json; charset=us-ascii", "application/json; version=1"),
+    ],
+)
+async def test_packet_of_any_way_to_say_json_is_taken(
+    shared: Server, connect: Connect, call_id: str, content_type: str | None
+) -> None:
+    client = connect(shared)
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    async with client.session.post(
+        client.url + STREAM + call_id, data=packet(), headers=headers, skip_auto_headers=["Content-Type"]
+    ) as response:
+        assert response.status == 202
 
 
 async def test_complete_needs_no_body_and_no_content_type(shared: Server, connect: Connect) -> None:
@@ -203,3 +237,17 @@ async def test_complete_needs_no_body_and_no_content_type(shared: Server, connec
         assert reply.status == 202
     assert (await client.request("POST", COMPLETE + "bad")).status == 202
     assert (await client.request("POST", COMPLETE + "bad", json={})).status == 202
+
+
+@pytest.mark.parametrize("cases", [len(SENT) + len(COMPLETES_SENT) + len(CASES) + len(SUBSCRIBES)])
+async def test_so_many_cases_left_no_fault_in_the_log(shared: Server, cases: int) -> None:
+    shared.check_log()
+    assert cases
+    assert " 500 " not in shared.log
+
+
+async def send_lines(client: Client, call_id: str, packets: list[bytes]) -> Any:
+    headers = {"Content-Type": "application/x-ndjson"}
+    reply = await client.request("POST", STREAM + call_id, data=b"\n".join(packets), headers=headers)
+    assert reply.status == 202, reply
+    return reply.body
