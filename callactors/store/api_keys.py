@@ -129,7 +129,7 @@ class KeyRing:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._keys: dict[str, _Key] = {}
-        self._holders: dict[Grant, list[Callable[[], None]]] = {}
+        self._holders: dict[Grant, dict[object, Callable[[], None]]] = {}
         self._loop = asyncio.get_running_loop()
         self.is_empty = True
         """Nobody has ever made a key."""
@@ -171,14 +171,15 @@ class KeyRing:
     @contextmanager
     def holding(self, grant: Grant, on_end: Callable[[], None]) -> Iterator[None]:
         """Call *on_end* when *grant* ends, at most REFRESH_INTERVAL later, unless this is left first."""
-        self._holders.setdefault(grant, []).append(on_end)
+        holder = object()
+        self._holders.setdefault(grant, {})[holder] = on_end
         try:
             yield
         finally:
-            if on_end in self._holders.get(grant, ()):
-                self._holders[grant].remove(on_end)
-                if not self._holders[grant]:
-                    del self._holders[grant]
+            holders = self._holders.get(grant, {})
+            holders.pop(holder, None)
+            if not holders:
+                self._holders.pop(grant, None)
 
     def is_good(self, grant: Grant) -> bool:
         """Whether *grant* has not ended; grants that no key gave end only when keys come to be."""
@@ -194,5 +195,5 @@ class KeyRing:
 
     def _end(self) -> None:
         for grant in [grant for grant in self._holders if not self.is_good(grant)]:
-            for on_end in self._holders.pop(grant):
+            for on_end in self._holders.pop(grant).values():
                 on_end()

@@ -286,7 +286,7 @@ class WrongField(Answer):
 class ProblemDetails(Answer):
     """An error (RFC 9457)."""
 
-    type: str = Field(description="a URI reference relative to the server", pattern="^/problems/[a-z-]+$")
+    type: str = Field(description="a URI reference relative to the server", pattern="^/problems/[a-z0-9-]+$")
     title: str
     status: int = Field(ge=400, le=599)
     detail: str

@@ -104,6 +104,12 @@ async def test_a_server_beyond_loopback_needs_keys(tmp_path: Path, dsn: str, ser
             assert response.status == 401
 
 
+async def read_to_close(ws: aiohttp.ClientWebSocketResponse) -> int | None:
+    while not ws.closed:
+        await ws.receive()
+    return ws.close_code
+
+
 async def test_a_revoked_key_closes_its_sockets_within_seconds(
     tmp_path: Path, dsn: str, serve: Serve, sql: Sql
 ) -> None:
@@ -116,13 +122,11 @@ async def test_a_revoked_key_closes_its_sockets_within_seconds(
         ):
             await two.send_json(PACKET)
             assert await two.receive_json() == {"type": "ack", "frames": 1}
+            codes = asyncio.gather(read_to_close(one), read_to_close(two))
             done = await run(tmp_path, "keys", "revoke", key.split("_")[1], dsn=dsn)
             assert done.code == 0
             async with asyncio.timeout(5):  # as docs/security.md promises
-                for ws in (one, two):
-                    while not ws.closed:
-                        await ws.receive()
-            assert (one.close_code, two.close_code) == (1008, 1008)
+                assert await codes == [1008, 1008]
         async with session.post("/v1/call/stream/c", json=PACKET) as response:
             assert response.status == 401
     assert [row["action"] for row in await sql.fetch("select action from audit order by 1")] == [

@@ -264,7 +264,9 @@ async def test_report_tells_tasks_files_and_the_lag_since_the_last_one(
 ) -> None:
     path = tmp_path / "report"
     async with broken({"REPORT": str(path), "STALL": "1.5"}) as server:
-        await until(sql, CONNECTIONS, 4)  # heartbeat, feed, sweeper and keys: an idle server needs no more
+        await until(
+            sql, CONNECTIONS, 5
+        )  # heartbeat, feed, sweeper, scrubber, keys: an idle server needs no more
         await read_reports(server, path, 1)
         await read_reports(server, path, 2)
         server.signal(signal.SIGUSR1)
