@@ -10,7 +10,7 @@ import pytest
 from callactors.access import LOCAL, Scope
 from callactors.errors import StorageUnavailable, UnknownKey
 from callactors.store.api_keys import KeyRing, create_key, list_keys, revoke_key, rotate_key
-from callactors.store.audit import read_audit
+from callactors.store.audit import read_audit, try_to_write_audit
 from callactors.store.connection import close_pool, open_pool
 from tests.proxy import proxy_to
 from tests.storage import Sql
@@ -147,6 +147,14 @@ async def test_a_key_that_has_ended_cannot_be_rotated(sql: Sql) -> None:
             await rotate_key(sql, ME, key_id, overlap=timedelta(0))
     with pytest.raises(UnknownKey):
         await revoke_key(sql, ME, "none")
+
+
+async def test_what_is_done_stays_done_without_a_line_in_the_audit(
+    sql: Sql, caplog: pytest.LogCaptureFixture
+) -> None:
+    await sql.execute("alter table audit add check (false) not valid")
+    await try_to_write_audit(sql, ME, "calls purged", detail={"calls": 7})
+    assert "calls purged, but there is no line in the audit" in caplog.text
 
 
 async def test_the_audit_tells_who_did_what_and_cannot_be_changed(sql: Sql) -> None:

@@ -1,11 +1,16 @@
 """The audit: who did what to keys and calls. Lines are added and never changed."""
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+import asyncpg
+
 from callactors.store.connection import Connection
 from callactors.store.summaries import tell_time
+
+log = logging.getLogger(__name__)
 
 _WRITE: Final = "insert into audit (actor, action, call_id, detail) values ($1, $2, $3, $4)"
 _READ: Final = """
@@ -25,6 +30,16 @@ async def write_audit(
 ) -> None:
     """Add a line, in the transaction of what it tells."""
     await connection.execute(_WRITE, actor, action, call_id, json.dumps(detail or {}))
+
+
+async def try_to_write_audit(
+    connection: Connection, actor: str, action: str, *, detail: Mapping[str, Any]
+) -> None:
+    """Add a line about what is done already; if the database has no room for it, say so in the log."""
+    try:
+        await write_audit(connection, actor, action, detail=detail)
+    except asyncpg.PostgresError as error:
+        log.warning("%s, but there is no line in the audit: %s", action, error)
 
 
 async def read_audit(connection: Connection, *, before: int | None, limit: int) -> list[dict[str, Any]]:
