@@ -126,7 +126,7 @@ async def test_a_revoked_key_closes_its_sockets_within_seconds(
             done = await run(tmp_path, "keys", "revoke", key.split("_")[1], dsn=dsn)
             assert done.code == 0
             async with asyncio.timeout(5):  # as docs/security.md promises
-                assert await codes == [1008, 1008]
+                assert list(await codes) == [1008, 1008]
         async with session.post("/v1/call/stream/c", json=PACKET) as response:
             assert response.status == 401
     assert [row["action"] for row in await sql.fetch("select action from audit order by 1")] == [
