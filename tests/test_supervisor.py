@@ -155,8 +155,30 @@ async def test_nothing_is_kept_of_a_supervisor_that_is_gone_until_garbage_is_col
         gc.enable()
 
 
+def find_watching() -> list[supervisor._Watching]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, supervisor._Watching)]
+
+
 def count_watching() -> int:
-    return sum(isinstance(thing, supervisor._Watching) for thing in gc.get_objects())
+    return len(find_watching())
+
+
+async def test_a_subscribe_that_is_under_way_does_not_outlive_the_key(client: Client) -> None:
+    """The key ends between any two steps of it."""
+    for steps in range(4):
+        async with watching(client) as ws:
+            await until_true(lambda: count_watching() == 1)
+            [watched] = find_watching()
+            hearing = asyncio.create_task(watched._hear({"type": "subscribe", "snapshot": True}))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            watched.end()
+            await hearing
+            del watched
+            while not ws.closed:
+                await ws.receive()
+            assert ws.close_code == WSCloseCode.POLICY_VIOLATION, steps
+        await until_true(lambda: (gc.collect(), not count_watching())[1])
 
 
 async def test_what_happens_while_a_snapshot_is_read_is_told_after_it(

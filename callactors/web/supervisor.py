@@ -132,7 +132,10 @@ class _Watching:
         watch = read_watch({name: value for name, value in fields.items() if name != "type"})
         self._grant.check(watch.call_id)
         await self._wait_until_read()  # else who asks again and again need never read
-        await self.stop()
+        if not self._has_ended:
+            await self.stop()
+        if self._has_ended:  # meanwhile: what closes the connection goes on
+            return
         self._watch, self._is_plain = watch, False
         self._since = watch.since or self._since  # what is under way begins anew
         self._is_snapshot_due |= watch.snapshot
