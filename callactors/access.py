@@ -44,6 +44,14 @@ class Grant:
         """Whether it is for the call *call_id*."""
         return call_id.startswith(self.prefix)
 
+    def check_all(self) -> None:
+        """Do nothing if it is for all calls.
+
+        Raises:
+            CallNotAllowed: it is not.
+        """
+        self.check([""])
+
     def check(self, call_ids: Iterable[str]) -> None:
         """Do nothing if it is for all of *call_ids*.
 

@@ -2,7 +2,6 @@
 
 import argparse
 import getpass
-import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -11,25 +10,29 @@ from typing import Final
 
 from callactors.access import Scope
 from callactors.app import data_dir_of
+from callactors.packets import CALL_ID
 from callactors.retention import purge
-from callactors.settings import Settings
+from callactors.settings import Settings, read_duration
 from callactors.store.api_keys import StoredKey, create_key, list_keys, revoke_key, rotate_key
 from callactors.store.audit import try_to_write_audit
 from callactors.store.connection import Connection, connected, wait_for_database
 from callactors.store.embedded import EmbeddedPostgres, find_running
 from callactors.store.migrations import migrate
 
-_DURATION: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _HEAD: Final = ("id", "scopes", "prefix", "made", "ends", "state", "note")
 
 
-def read_duration(text: str) -> timedelta:
-    """Return the duration in *text*, as 90d, 12h, 30m or 45s."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it as 90d, 12h, 30m or 45s")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+def _duration(text: str) -> timedelta:
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _prefix(text: str) -> str:
+    if text and CALL_ID.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError("no call id begins so: a letter or digit comes first")
+    return text
 
 
 def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -48,15 +51,15 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         choices=[*Scope],
         help="what it opens; may be given several times",
     )
-    create.add_argument("--expires", type=read_duration, metavar="DURATION", help="when it ends, as 90d")
-    create.add_argument("--prefix", default="", help="only for calls whose ids begin with this")
+    create.add_argument("--expires", type=_duration, metavar="DURATION", help="when it ends, as 90d")
+    create.add_argument("--prefix", type=_prefix, default="", help="only for calls whose ids begin with this")
     create.add_argument("--note", default="", help="what it is for, for the list")
     actions.add_parser("list", help="show all keys, without what would open anything")
     revoke = actions.add_parser("revoke", help="end a key now; its open sockets are closed within 5 s")
     rotate = actions.add_parser("rotate", help="make a key that opens the same; the old one ends later")
     rotate.add_argument(
         "--overlap",
-        type=read_duration,
+        type=_duration,
         default=timedelta(days=1),
         metavar="DURATION",
         help="how long the old one goes on (default 1d)",
@@ -76,7 +79,7 @@ def add_purge_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     )
     purging.add_argument(
         "--older-than",
-        type=read_duration,
+        type=_duration,
         required=True,
         metavar="DURATION",
         help="how long ago they must have ended, as 90d",
@@ -94,7 +97,7 @@ async def run_purge(settings: Settings, options: argparse.Namespace) -> str:
         purged = await purge(connection, older_than=options.older_than)
         detail = {"older_than": str(options.older_than), "calls": purged}
         await try_to_write_audit(connection, _actor(), "calls purged", detail=detail)
-        return f"{purged} calls are gone"
+        return f"calls purged: {purged}"
 
 
 def _add_data_dir(command: argparse.ArgumentParser) -> None:

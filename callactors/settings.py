@@ -25,11 +25,23 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def read_duration(text: str) -> timedelta:
+    """Return the duration in *text*, as 90d, 12h, 30m or 45s.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError("write a duration as 90d, 12h, 30m or 45s")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
 def _read_duration(value: object) -> object:
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if found is None and isinstance(value, str):
-        raise PydanticCustomError("duration", "write a duration as 90d, 12h, 30m or 45s")
-    return value if found is None else timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    try:
+        return read_duration(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise PydanticCustomError("duration", "{text}", {"text": str(error)}) from None
 
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration), Field(gt=timedelta())]

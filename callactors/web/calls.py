@@ -1,6 +1,5 @@
 """The read side."""
 
-import json
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +12,7 @@ from callactors.store.summaries import count_missing, describe
 from callactors.web.guard import GRANT
 from callactors.web.keys import get_system
 from callactors.web.parameters import EventsQuery, NoQuery, PacketsQuery, read_calls_query, read_query
+from callactors.web.replies import json_response
 
 
 async def list_calls(request: web.Request) -> web.Response:
@@ -21,18 +21,18 @@ async def list_calls(request: web.Request) -> web.Response:
     async with get_system(request).reading() as connection:
         if query.call_id:
             named = await listing.read_named(connection, query.filters, query.call_id)
-            return _answer({"calls": named, "cursor": None})
+            return json_response({"calls": named, "cursor": None})
         page = await listing.read_page(
             connection, query.filters, query.order, limit=query.limit, after=query.cursor
         )
-    return _answer({"calls": page.calls, "cursor": None if page.next is None else str(page.next)})
+    return json_response({"calls": page.calls, "cursor": None if page.next is None else str(page.next)})
 
 
 async def call(request: web.Request) -> web.Response:
     """Tell what is committed of one call."""
     system = get_system(request)
     stored = await system.read(_call_id(request))
-    return _answer({**_present(stored), "max_attempts": system.options.policy.max_attempts})
+    return json_response({**_present(stored), "max_attempts": system.options.policy.max_attempts})
 
 
 async def events(request: web.Request) -> web.Response:
@@ -42,7 +42,7 @@ async def events(request: web.Request) -> web.Response:
         part = await history.read_events(
             connection, system.feed.cursor.log_id, call_id, after=query.after, limit=query.limit
         )
-    return _answer({"call_id": call_id, "events": part.lines, "next": part.next})
+    return json_response({"call_id": call_id, "events": part.lines, "next": part.next})
 
 
 async def packets(request: web.Request) -> web.Response:
@@ -51,14 +51,16 @@ async def packets(request: web.Request) -> web.Response:
     after = -1 if query.after is None else query.after  # a sequence 0 is taken too
     async with get_system(request).reading() as connection:
         part = await history.read_packets(connection, call_id, query.stream, after=after, limit=query.limit)
-    return _answer({"call_id": call_id, "stream": query.stream, "packets": part.lines, "next": part.next})
+    return json_response(
+        {"call_id": call_id, "stream": query.stream, "packets": part.lines, "next": part.next}
+    )
 
 
 async def stats(request: web.Request) -> web.Response:
     """Tell the figures of all calls together."""
     read_query(request, NoQuery)
-    request[GRANT].check([""])  # they tell of all calls
-    return _answer(await get_system(request).stats.read())
+    request[GRANT].check_all()
+    return json_response(await get_system(request).stats.read())
 
 
 def _call_id(request: web.Request) -> str:
@@ -81,7 +83,3 @@ def _present_stream(stream: StreamSequence) -> dict[str, Any]:
         "missing_count": count_missing(stream.gaps),
         "packets": stream.next - count_missing(stream.missing),
     }
-
-
-def _answer(told: dict[str, Any]) -> web.Response:
-    return web.Response(body=json.dumps(told).encode(), content_type="application/json")

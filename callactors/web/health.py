@@ -1,6 +1,5 @@
 """Liveness and readiness."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +9,14 @@ from callactors.access import Scope
 from callactors.errors import AccessError, Unavailable
 from callactors.web.guard import get_guard
 from callactors.web.keys import get_system
+from callactors.web.replies import json_response
 from callactors.web.supervisor import SUPERVISORS
 
 
 async def health(request: web.Request) -> web.Response:
     """Say whether the process works; if not, restart it."""
     failed = get_system(request).failed
-    return _respond(200 if failed is None else 503, {"status": failed or "ok"})
+    return json_response({"status": failed or "ok"}, 200 if failed is None else 503)
 
 
 async def ready(request: web.Request) -> web.Response:
@@ -45,8 +45,4 @@ async def _tell(request: web.Request, status: int, text: str, detail: Mapping[st
         await get_guard(request).admit(request, frozenset({Scope.SUPERVISE}))
     except AccessError:
         detail = {}
-    return _respond(status, {"status": text, **detail})
-
-
-def _respond(status: int, body: dict[str, Any]) -> web.Response:
-    return web.Response(body=json.dumps(body).encode(), status=status, content_type="application/json")
+    return json_response({"status": text, **detail}, status)

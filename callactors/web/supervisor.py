@@ -118,6 +118,9 @@ class _Watching:
         self._has_ended = True
         self._telling = asyncio.create_task(self._end(self._telling))
 
+    def _is_ending(self) -> bool:
+        return self._has_ended
+
     async def stop(self) -> None:
         """Tell nothing more."""
         telling, self._telling = self._telling, None
@@ -127,14 +130,14 @@ class _Watching:
 
     async def _hear(self, fields: Mapping[str, Any]) -> None:
         """Go on with what a subscribe asks for; other messages are ignored."""
-        if fields.get("type") != "subscribe" or self._has_ended:
+        if fields.get("type") != "subscribe" or self._is_ending():
             return
         watch = read_watch({name: value for name, value in fields.items() if name != "type"})
         self._grant.check(watch.call_id)
         await self._wait_until_read()  # else who asks again and again need never read
-        if not self._has_ended:
+        if not self._is_ending():
             await self.stop()
-        if self._has_ended:  # meanwhile: what closes the connection goes on
+        if self._is_ending():  # since a moment ago: what closes the connection goes on
             return
         self._watch, self._is_plain = watch, False
         self._since = watch.since or self._since  # what is under way begins anew

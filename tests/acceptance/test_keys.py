@@ -56,7 +56,8 @@ async def test_keys_are_made_listed_rotated_and_revoked(tmp_path: Path, dsn: str
     [
         (("create",), 2, "--scope"),
         (("create", "--scope", "everything"), 2, "everything"),
-        (("create", "--scope", "ingest", "--expires", "soon"), 2, "write it as 90d"),
+        (("create", "--scope", "ingest", "--expires", "soon"), 2, "as 90d"),
+        (("create", "--scope", "ingest", "--prefix", "no such"), 2, "no call id begins so"),
         (("revoke",), 2, "ID"),
         (("revoke", "nobody"), 1, "no key nobody"),
         (("rotate", "nobody"), 1, "no key nobody"),
@@ -188,7 +189,7 @@ async def test_purging_is_done_and_written_into_the_audit(tmp_path: Path, dsn: s
     for call_id, days in (("old", 91), ("young", 89)):
         await sql.execute(ended, call_id, timedelta(days=days))
     done = await run(tmp_path, "purge", "--older-than", "90d", dsn=dsn)
-    assert (done.code, done.out) == (0, "1 calls are gone\n"), done
+    assert (done.code, done.out) == (0, "calls purged: 1\n"), done
     assert [row["call_id"] for row in await sql.fetch("select call_id from calls")] == ["young"]
     assert await sql.fetchval("select detail->>'calls' from audit where action = 'calls purged'") == "1"
     refused = await run(tmp_path, "purge", dsn=dsn)
