@@ -1,5 +1,6 @@
 """Who may come in: routes and scopes, this machine without keys, names, origins, limits of a key."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, TypeAlias
@@ -14,6 +15,7 @@ from callactors.errors import Unauthorized
 from callactors.settings import Settings
 from callactors.store.api_keys import create_key, revoke_key
 from callactors.system import CallSystem
+from callactors.web import pacing
 from callactors.web.guard import Guard, GuardRules
 from callactors.web.keys import SYSTEM
 from callactors.web.limits import Limits
@@ -348,3 +350,21 @@ def test_only_trusted_proxies_speak_for_others(forwarded: str | None, wanted: st
     trusting = Guard(GuardRules(proxies=settings.trusted_proxies), Limits())
     assert trusting.client_address(request) == wanted
     assert Guard(GuardRules(), Limits()).client_address(request) == "127.0.0.1"
+
+
+async def test_refusals_beyond_their_pace_wait_and_nothing_else_does(
+    dsn: str, aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "_WAIT", 1_000.0)
+    client = await aiohttp_client(make_app(dsn, limits=Limits(refusals=0.001)))
+    assert (await client.get("/v1/call/unknown")).status == 404
+    waiting = [
+        asyncio.create_task(client.get(path)) for path in ("/v1/call/unknown", "/nowhere", "/v1/calls?x=1")
+    ]
+    for sequence in (1, 2, 3):
+        sent = {**PACKET, "sequence": sequence}
+        assert (await client.post("/v1/call/stream/c", json=sent)).status == 202
+    assert not [task for task in waiting if task.done()]
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

@@ -203,3 +203,19 @@ async def test_a_sender_that_does_not_read_its_answers_is_cut_off(
     async with asyncio.timeout(5):
         while hub.count("ingest sockets"):  # noqa: ASYNC110  # the handler ends on its own
             await asyncio.sleep(0.01)
+
+
+async def test_a_sender_of_nothing_but_wrong_frames_is_sent_away_and_what_came_before_is_stored(
+    client: Client, sql: Sql
+) -> None:
+    async with connected(client) as ws:
+        await send(ws, [1])
+        for _ in range(1_000):
+            await ws.send_str("{}")
+        told = []
+        while not ws.closed:
+            message = await ws.receive()
+            told += [json.loads(message.data)["type"]] if message.type is WSMsgType.TEXT else []
+        assert ws.close_code == 1008
+    assert told.count("refused") <= 50
+    assert await stored(sql) == [1]

@@ -109,8 +109,10 @@ class _SocketIngest:
             is_taken = self._ending is not None or self._take(message.data)
             if not is_taken and not self._wrong.take(monotonic()):
                 sockets.stop_reading(self._request)
-                code, reason = WSCloseCode.POLICY_VIOLATION, b"too many wrong frames"
-                await sockets.close(self._request, self._ws, code, reason)
+                self.end(WSCloseCode.POLICY_VIOLATION, b"too many wrong frames")
+                while not self._is_over:
+                    self._has_room.clear()
+                    await self._has_room.wait()
                 return
             if not self._frames % TOGETHER:
                 await asyncio.sleep(0)

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from tests.benchmarks.databases import worn_postgres
-from tests.benchmarks.honest import CALLS, SHARE, Honest
-from tests.benchmarks.load import DATA, Result
+from tests.benchmarks.honest import CALLS, SHARE, Honest, Rounds
+from tests.benchmarks.load import DATA
 from tests.benchmarks.loud import Heard, Kind, LoudPlan
 from tests.benchmarks.machine import one_core_set_apart, sync_time, versions
 from tests.benchmarks.processes import Server, callactors, running_client, serving
@@ -28,20 +28,14 @@ _LONGER: Final = 3
 
 
 @dataclass(slots=True)
-class _Rounds:
+class _Rounds(Rounds):
     """What the honest calls saw while a loud one of some kind was there, or none, and what that was told."""
 
-    honest: list[Result] = field(default_factory=list)
     loud: list[Heard] = field(default_factory=list)
-
-    def median(self, name: str) -> float:
-        return float(statistics.median(getattr(result, name) for result in self.honest))
 
     @property
     def summary(self) -> dict[str, Any]:
-        names = ("rate", "p50", "p99", "busy", "waiting", "client_busy", "client_waiting")
-        told: dict[str, Any] = {name: round(self.median(name), 4) for name in names}
-        told["p99_of_rounds"] = [round(result.p99, 3) for result in self.honest]
+        told = self.honest_summary
         if self.loud:
             told["loud_rate"] = round(statistics.median(heard.rate for heard in self.loud), 1)
             told["loud_others"] = sum((Counter(heard.others) for heard in self.loud), Counter[str]())

@@ -1,6 +1,8 @@
 """Calls that send at a fixed rate, well below what the server takes: those that others must not disturb."""
 
-from typing import Final
+import statistics
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from tests.benchmarks.load import Plan, Result
 from tests.benchmarks.processes import Server, run_load
@@ -10,6 +12,22 @@ SHARE: Final = 0.4
 _RATE: Final = 2_000.0  # packets a second of all of them, unless the server is busier with that than SHARE
 _STEP: Final = 100.0
 _TRY: Final = 1.0
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What the honest calls saw in rounds of one kind."""
+
+    honest: list[Result] = field(default_factory=list)
+
+    def median(self, name: str) -> float:
+        return float(statistics.median(getattr(result, name) for result in self.honest))
+
+    @property
+    def honest_summary(self) -> dict[str, Any]:
+        names = ("rate", "p50", "p99", "busy", "waiting", "client_busy", "client_waiting")
+        told: dict[str, Any] = {name: round(self.median(name), 4) for name in names}
+        return {**told, "p99_of_rounds": [round(result.p99, 3) for result in self.honest]}
 
 
 class Honest:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import statistics
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,8 +11,8 @@ from typing import Any, Final, NamedTuple
 from callactors.store.connection import connect
 from tests.benchmarks.crowd import allow_files
 from tests.benchmarks.databases import worn_postgres
-from tests.benchmarks.honest import CALLS, SHARE, Honest
-from tests.benchmarks.load import DATA, Result
+from tests.benchmarks.honest import CALLS, SHARE, Honest, Rounds
+from tests.benchmarks.load import DATA
 from tests.benchmarks.machine import (
     one_core_set_apart,
     peak_memory,
@@ -67,20 +66,14 @@ class Kept(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Rounds:
+class _Rounds(Rounds):
     """What the honest calls saw, and the server's peak of memory in each round, in bytes."""
 
-    honest: list[Result] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
-
-    def median(self, name: str) -> float:
-        return float(statistics.median(getattr(result, name) for result in self.honest))
 
     @property
     def summary(self) -> dict[str, Any]:
-        names = ("rate", "p50", "p99", "busy", "waiting", "client_busy", "client_waiting")
-        told: dict[str, Any] = {name: round(self.median(name), 4) for name in names}
-        told["p99_of_rounds"] = [round(result.p99, 3) for result in self.honest]
+        told = self.honest_summary
         told["others"] = sum((Counter(result.others) for result in self.honest), Counter[str]())
         told["peak_mib_of_rounds"] = [round(peak / _MIB, 1) for peak in self.peaks]
         return told
