@@ -17,8 +17,8 @@ from callactors.web.buckets import Bucket
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 8  # connections that are taken in one turn of the loop
-_GONE_AT_ONCE: Final = 100  # and those that are only closed
+_AT_ONCE: Final = 8  # connections that are let in in one turn of the loop
+_LOOKED_AT: Final = 100  # and with those that have gone, or come while the door shuts
 _PAUSE: Final = 0.01
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 _HANDSHAKE_TIMEOUT: Final = 10.0
@@ -49,13 +49,11 @@ async def open_door(
     connection sends that is closed before its first request, and waits for that in vain.
     """
     door = _Door(runner, listener, connections=connections, rate=rate, context=context)
-    running = asyncio.create_task(door.run(), name="door")
+    door.open()
     try:
         yield
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        listener.close()
+        door.shut()
         for _ in range(_DOORSTEP):
             await asyncio.sleep(0)
         await door.close()
@@ -83,24 +81,26 @@ class _Door:
         self._handshake = {} if context is None else {"ssl_handshake_timeout": _HANDSHAKE_TIMEOUT}
         self._context = context
         self._entering: set[Task[None]] = set()
+        self._pause: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
-    async def run(self) -> None:
-        """Let connections in until cancelled."""
-        gone = 0
-        while True:
-            connection = await self._accept()
-            if _is_gone(connection):
-                connection.close()
-                gone += 1
-                if gone % _GONE_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-                continue
-            task = asyncio.create_task(self._let_in(connection))
-            self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
-            while not self._bucket.take(monotonic()):  # noqa: ASYNC110  # it tells nobody
-                await asyncio.sleep(_PAUSE)
+    def open(self) -> None:
+        """Let connections in from now on.
+
+        A reader and no `sock_accept`: that loses a connection, and raises, if it comes as it is cancelled.
+        """
+        self._loop.add_reader(self._listener, self._take)
+
+    def shut(self) -> None:
+        """Let in who is there already, and nobody after that."""
+        self._loop.remove_reader(self._listener)
+        for _ in range(_LOOKED_AT):
+            if (connection := self._accept()) is None:
+                break
+            self._let_in(connection)
+        if self._pause is not None:
+            self._pause.cancel()
+        self._listener.close()
 
     async def close(self) -> None:
         """Wait for no handshake any more."""
@@ -108,16 +108,45 @@ class _Door:
             task.cancel()
         await asyncio.gather(*self._entering, return_exceptions=True)
 
-    async def _accept(self) -> socket.socket:
-        while True:
-            try:
-                return (await self._loop.sock_accept(self._listener))[0]
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    log.error("a connection cannot be taken: %s", error.strerror)
-                    await asyncio.sleep(_PATIENCE)
+    def _take(self) -> None:
+        for _ in range(_LOOKED_AT):
+            if (connection := self._accept()) is None:
+                break
+            if _is_gone(connection):
+                connection.close()
+                continue
+            self._let_in(connection)
+            if not self._bucket.take(monotonic()):
+                self._open_in(_PAUSE)
+                break
 
-    async def _let_in(self, accepted: socket.socket) -> None:
+    def _accept(self) -> socket.socket | None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                log.error("a connection cannot be taken: %s", error.strerror)
+                self._open_in(_PATIENCE)
+            return None
+        connection.setblocking(False)
+        return connection
+
+    def _open_in(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(seconds, self._reopen)
+
+    def _reopen(self) -> None:
+        if self._bucket.take(monotonic()):
+            self.open()
+        else:
+            self._open_in(_PAUSE)
+
+    def _let_in(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(self._enter(connection))
+        self._entering.add(task)
+        task.add_done_callback(self._entering.discard)
+
+    async def _enter(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(
                 self._make, accepted, ssl=self._context, **self._handshake
