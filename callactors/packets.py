@@ -21,6 +21,22 @@ _LEAST_QUOTES: Final = 8  # in a packet: of three keys and the data
 _CODES: Final = {"greater_than_equal": "out_of_range", "less_than_equal": "out_of_range"}
 
 
+class PacketKind(StrEnum):
+    """What a packet holds; START, STOP and MARK only tell of the stream, the AI step has no use for them."""
+
+    MEDIA = "media"
+    DTMF = "dtmf"
+    TEXT = "text"
+    MARK = "mark"
+    START = "start"
+    STOP = "stop"
+
+    @property
+    def is_content(self) -> bool:
+        """Whether it is a part of what was said or keyed in."""
+        return self not in (PacketKind.MARK, PacketKind.START, PacketKind.STOP)
+
+
 class EndReason(StrEnum):
     """Why a call ended."""
 
@@ -87,6 +103,7 @@ class Packet(_WireModel):
         AfterValidator(_not_milliseconds),
     ]
     stream: Stream = ""
+    kind: Annotated[PacketKind, Field(strict=False)] = PacketKind.MEDIA
 
 
 class CompleteRequest(_WireModel):
@@ -175,7 +192,7 @@ def _find_wrong_json(body: bytes | str) -> InputError | None:
 def _has_keys_once(packet: Packet, body: bytes | str, quotes: int) -> bool:
     """Whether no key is there twice, which pydantic lets pass: every string in *body* is a key or a field."""
     found = packet.model_fields_set
-    wanted = 2 * (len(found) + 1 + ("stream" in found))
+    wanted = 2 * (len(found) + 1 + ("stream" in found) + ("kind" in found))
     if quotes == wanted:
         return True
     raw = body if isinstance(body, bytes) else body.encode()

@@ -1,0 +1,1 @@
+"""What telephony vendors send, read without any I/O: media streams, callbacks, and their signatures."""
