@@ -3,13 +3,14 @@
 A decision changes the call in memory and returns a `Change`: what has to be committed before anybody is told.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from callactors.errors import BadTransition, CallClosed, SequenceWindow, TooManyStreams
-from callactors.packets import CompleteRequest, EndReason, Packet
+from callactors.facts import FRESH, Accepted, Change, Completed, Event, EventKind, Row
+from callactors.legs import MAX_CALLBACKS, NO_LEGS, Lifetimes
+from callactors.packets import CompleteRequest, EndReason, Packet, PacketKind
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.sequence import MAX_GAPS, Range, StreamSequence
 from callactors.states import CallState, Trigger, advance
@@ -18,7 +19,7 @@ MAX_STREAMS: Final = 100
 ATTEMPT_MARGIN: Final = 5.0  # seconds that a running attempt's deadline leaves for storing its outcome
 
 _NEW_STREAM: Final = StreamSequence()
-_WITHOUT_AI: Final = {
+WITHOUT_AI: Final = {
     EndReason.BUSY,
     EndReason.NO_ANSWER,
     EndReason.FAILED,
@@ -27,117 +28,20 @@ _WITHOUT_AI: Final = {
 }
 
 
-class EventKind(StrEnum):
-    TRANSITION = "transition"
-    ATTEMPT = "attempt"
-    ERASED = "erased"
-
-
-class Event(NamedTuple):
-    """One line of the event log; `version` counts the events of a call from 1 without holes."""
-
-    version: int
-    kind: EventKind
-    from_state: CallState
-    to_state: CallState
-    attempt: int
-    detail: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What an event may change. `wake_in` is the seconds from the last event to the call's next own step."""
-
-    state: CallState = CallState.IN_PROGRESS
-    version: int = 1
-    generation: int = 1
-    attempt: int = 0
-    is_attempting: bool = False
-    crashes: int = 0
-    wake_in: float | None = None
-    end_reason: EndReason | None = None
-
-
-_FRESH: Final = Facts()  # shared by all calls in progress
-
-
-class Row(NamedTuple):
-    """What a commit writes to the call's row: absolute values as of one change.
-
-    *size* are the characters of all packets' data, but for those committed between the last row and a crash.
-    """
-
-    facts: Facts
-    streams: Mapping[str, StreamSequence]
-    packets: int
-    late: int
-    duplicates: int
-    size: int = 0
-    metadata: Mapping[str, Any] | None = None
-    result: Any = None
-    last_error: Mapping[str, Any] | None = None
-    is_released: bool = False
-
-    def over(self, earlier: "Row | None") -> "Row":
-        """Return the row that has the effect of writing *earlier* and then this one."""
-        if earlier is None:
-            return self
-        return self._replace(
-            metadata={**(earlier.metadata or {}), **(self.metadata or {})} or None,
-            result=earlier.result if self.result is None else self.result,
-            last_error=earlier.last_error if self.last_error is None else self.last_error,
-        )
-
-
-class Change(NamedTuple):
-    """What one decision asks the journal to commit. An empty one only waits for those before it.
-
-    Several packets are of one stream, and their sequences follow each other.
-    """
-
-    packets: Sequence[Packet] = ()
-    is_repeat: bool = False
-    row: Row | None = None
-    events: tuple[Event, ...] = ()
-
-
-class Accepted(NamedTuple):
-    """The decision about a packet: the `gap` just before it, and all `gaps` of its stream after it.
-
-    It may stand for several `packets` that came as expected, one after the other, of which it tells the last.
-    """
-
-    stream: str
-    sequence: int
-    is_duplicate: bool
-    is_late: bool
-    gap: Range | None
-    total_received: int
-    gaps: Sequence[Range]
-    packets: int = 1
-
-
-class Completed(NamedTuple):
-    """The decision about a complete, and what each stream misses whose last sequence the sender told."""
-
-    was_completed: bool
-    state: CallState
-    missing: Mapping[str, Sequence[Range]]
-
-
 class Call:
     """One call as its actor knows it."""
 
-    __slots__ = ("call_id", "duplicates", "facts", "late", "packets", "size", "streams")
+    __slots__ = ("call_id", "duplicates", "facts", "late", "legs", "packets", "size", "streams")
 
     def __init__(self, call_id: str, row: Row | None = None) -> None:
         self.call_id = call_id
-        self.facts = row.facts if row and row.facts != _FRESH else _FRESH
+        self.facts = row.facts if row and row.facts != FRESH else FRESH
         self.streams = dict(row.streams) if row else {}
         self.packets = row.packets if row else 0
         self.late = row.late if row else 0
         self.duplicates = row.duplicates if row else 0
         self.size = row.size if row else 0
+        self.legs = row.legs if row else NO_LEGS
 
     def restore(self, stream: str, sequence: int) -> None:
         """Count a packet that was committed after the row was written."""
@@ -146,7 +50,13 @@ class Call:
 
     def row(self) -> Row:
         """Return the call's row as of now."""
-        return Row(self.facts, dict(self.streams), self.packets, self.late, self.duplicates, self.size)
+        streams = dict(self.streams)
+        return Row(self.facts, streams, self.packets, self.late, self.duplicates, self.size, self.legs)
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is anything for the AI step."""
+        return self.packets > self.legs.controls
 
     def accept(self, packet: Packet) -> tuple[Change, Accepted]:
         """Decide about *packet*.
@@ -158,7 +68,8 @@ class Call:
         """
         name, sequence = packet.stream, packet.sequence
         stream = self.streams.get(name, _NEW_STREAM)
-        if sequence == stream.next and sequence and self.facts.state is CallState.IN_PROGRESS:
+        is_media = packet.kind is PacketKind.MEDIA
+        if sequence == stream.next and sequence and is_media and self.facts.state is CallState.IN_PROGRESS:
             # The one that is expected: what is below decides the same, at twice the cost.
             self.streams[name] = after = StreamSequence(sequence + 1, stream.missing)
             self.packets += 1
@@ -172,13 +83,15 @@ class Call:
         is_late = sequence < stream.next or self.facts.state is not CallState.IN_PROGRESS
         expected = stream.next or 1
         gap = (expected, sequence - 1) if sequence > expected else None
-        writes_stream = stream is _NEW_STREAM and name != ""  # a claim looks for the stream "" in any case
+        writes_row = stream is _NEW_STREAM and name != ""  # a claim looks for the stream "" in any case
         self.streams[name] = after
         self.packets += 1
         self.size += len(packet.data)
         self.late += is_late
+        if not packet.kind.is_content:
+            self.legs, writes_row = self.legs.count_control(), True
         accepted = Accepted(name, sequence, False, is_late, gap, self.packets, after.gaps)
-        return Change((packet,), False, self.row() if writes_stream else None), accepted
+        return Change((packet,), False, self.row() if writes_row else None), accepted
 
     def has(self, packet: Packet) -> bool:
         """Whether *packet*'s sequence was accepted before."""
@@ -195,7 +108,7 @@ class Call:
         if not expected or self.facts.state is not CallState.IN_PROGRESS:
             return None
         for packet in packets:
-            if packet.sequence != expected or packet.stream != name:
+            if packet.sequence != expected or packet.stream != name or packet.kind is not PacketKind.MEDIA:
                 break
             expected += 1
         count = expected - stream.next
@@ -216,12 +129,89 @@ class Call:
             return Change(), Completed(True, self.facts.state, missing)
         reason = request.reason
         events = [self._step(Trigger.COMPLETE, {}, end_reason=reason, wake_in=grace)]
-        if reason in _WITHOUT_AI:
+        if reason in WITHOUT_AI:
             events += self._fail_at_once()
         elif self.streams.keys() <= request.last_sequence.keys() and request.last_sequence and not missing:
             events += self._process(attempt_timeout)
         change = Change(row=self.row()._replace(metadata=request.metadata or None), events=tuple(events))
         return change, Completed(False, self.facts.state, missing)
+
+    def begin_stream(
+        self, stream: str, metadata: Mapping[str, Any], *, lifetimes: Lifetimes, age: float
+    ) -> Change:
+        """Count *stream* as live: it begins, or goes on over another connection. *age* is the call's.
+
+        Raises:
+            CallClosed: the AI step has started.
+            TooManyStreams: it would begin one stream too many.
+        """
+        if not self.facts.state.takes_packets:
+            raise CallClosed(self.call_id, self.facts.state)
+        if stream in self.legs.live:
+            return Change()
+        if stream not in self.legs and len(self.legs.live) + len(self.legs.dropped) >= MAX_STREAMS:
+            raise TooManyStreams(self.call_id, MAX_STREAMS)
+        phase = "resumed" if stream in self.legs.dropped else "started"
+        self.legs = self.legs.begin(stream)
+        events = (self._tell_stream(phase, stream, lifetimes, age),)
+        return Change(row=self.row()._replace(metadata=metadata or None), events=events)
+
+    def end_stream(self, stream: str, *, ends_call: bool, lifetimes: Lifetimes, age: float) -> Change:
+        """Count *stream* as over; the last one ends the call, if *ends_call*."""
+        if stream not in self.legs:
+            return Change()
+        self.legs = self.legs.end(stream)
+        events = [self._tell_stream("stopped", stream, lifetimes, age)]
+        is_last = not (self.legs.live or self.legs.dropped)
+        if is_last and ends_call and self.facts.state is CallState.IN_PROGRESS:
+            events += self._complete(EndReason.STREAM_STOPPED, lifetimes)
+        return self._change(events)
+
+    def drop_streams(self, streams: Iterable[str], *, lifetimes: Lifetimes, age: float) -> Change:
+        """Count those of *streams* that are live as dropped: their connections were lost."""
+        events = []
+        for stream in sorted(self.legs.live.intersection(streams)):
+            self.legs = self.legs.drop(stream)
+            events.append(self._tell_stream("dropped", stream, lifetimes, age))
+        return self._change(events) if events else Change()
+
+    def tell_status(
+        self,
+        key: str,
+        detail: Mapping[str, Any],
+        ends: EndReason | None,
+        *,
+        lifetimes: Lifetimes,
+        age: float,
+    ) -> Change:
+        """Note what a provider's callback tells, once for each *key*; it may end the call, and never more."""
+        callbacks = self.legs.callbacks
+        is_end = ends is not None and self.facts.state is CallState.IN_PROGRESS
+        if key in callbacks or (len(callbacks) >= MAX_CALLBACKS and not is_end):
+            return Change()
+        self.legs = self.legs.hear(key)
+        events = [self._note(EventKind.STATUS, detail, self._next_wake(lifetimes, age))]
+        if ends is not None and is_end:
+            events += self._complete(ends, lifetimes)
+            if ends in WITHOUT_AI and not self.has_content:
+                events += self._fail_at_once()
+        return self._change(events)
+
+    def look(self, lifetimes: Lifetimes, *, idle: float, age: float) -> Change:
+        """End a call in progress whose time is over, or say when to look again.
+
+        *idle* are the seconds since its last packet or lost connection, *age* those since its start.
+        """
+        if self.facts.state is not CallState.IN_PROGRESS:
+            return Change()
+        wait = lifetimes.until_look(idle=idle, age=age)
+        reason = EndReason.MAX_DURATION if age >= lifetimes.max_duration else EndReason.IDLE_TIMEOUT
+        if self.legs.is_lost and lifetimes.drop_timeout - idle < wait:
+            wait, reason = max(lifetimes.drop_timeout - idle, 0.0), EndReason.STREAM_DROPPED
+        if wait > 0:
+            self.facts = replace(self.facts, wake_in=wait)
+            return Change(row=self.row()._replace(wakes_anew=True))
+        return self._change(self._complete(reason, lifetimes))
 
     def end_grace(self, *, attempt_timeout: float) -> Change:
         """End the wait for packets in flight: begin the AI step, or archive a call without packets."""
@@ -313,11 +303,29 @@ class Call:
         return {name: gaps for name, gaps in found.items() if gaps}
 
     def _process(self, attempt_timeout: float) -> list[Event]:
-        if self.packets == 0:
+        if not self.has_content:
             return [self._step(Trigger.PROCESS, {}), self._step(Trigger.ARCHIVE, {})]
         state = advance(self.facts.state, Trigger.PROCESS)
         self.facts = replace(self.facts, attempt=1)
         return [self._move(state, {}), self._begin_attempt(attempt_timeout, first=True)]
+
+    def _complete(self, reason: EndReason, lifetimes: Lifetimes) -> list[Event]:
+        """End a call in progress; what is on its way in live streams has longer."""
+        wait = max(lifetimes.grace, lifetimes.drop_timeout) if self.legs.live else lifetimes.grace
+        return [self._step(Trigger.COMPLETE, {}, end_reason=reason, wake_in=wait)]
+
+    def _next_wake(self, lifetimes: Lifetimes, age: float) -> float | None:
+        """Return the seconds to the call's next own step, if nothing else happens."""
+        if self.facts.state is CallState.IN_PROGRESS:
+            wait = lifetimes.until_look(age=age)
+            return min(lifetimes.drop_timeout, wait) if self.legs.is_lost else wait
+        if self.facts.state is CallState.COMPLETED and not self.legs.live:
+            return lifetimes.grace
+        return self.facts.wake_in
+
+    def _tell_stream(self, phase: str, stream: str, lifetimes: Lifetimes, age: float) -> Event:
+        detail = {"stream": stream, "phase": phase}
+        return self._note(EventKind.STREAM, detail, self._next_wake(lifetimes, age))
 
     def _end(self, reason: EndReason) -> list[Event]:
         """End a live call in FAILED, whatever it was at."""
@@ -340,9 +348,15 @@ class Call:
         self, phase: str, *, is_attempting: bool = False, wake_in: float | None = None, **detail: Any
     ) -> Event:
         facts = self.facts
-        self.facts = replace(facts, version=facts.version + 1, is_attempting=is_attempting, wake_in=wake_in)
-        told = {"phase": phase, **detail, **self._end_reason()}
-        return Event(self.facts.version, EventKind.ATTEMPT, facts.state, facts.state, facts.attempt, told)
+        self.facts = replace(facts, is_attempting=is_attempting)
+        return self._note(EventKind.ATTEMPT, {"phase": phase, **detail}, wake_in)
+
+    def _note(self, kind: EventKind, detail: Mapping[str, Any], wake_in: float | None) -> Event:
+        """Return an event that leaves the call in its state."""
+        facts = self.facts
+        self.facts = replace(facts, version=facts.version + 1, wake_in=wake_in)
+        told = {**detail, **self._end_reason()}
+        return Event(self.facts.version, kind, facts.state, facts.state, facts.attempt, told)
 
     def _step(self, trigger: Trigger, detail: Mapping[str, Any], **facts: Any) -> Event:
         return self._move(advance(self.facts.state, trigger), detail, **facts)

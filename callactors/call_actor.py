@@ -4,15 +4,16 @@ import asyncio
 import logging
 import random
 from asyncio import Task, TimerHandle
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, assert_never
 
 from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
-from callactors.call import Accepted, Call, Change, EventKind, Row
+from callactors.call import Call
 from callactors.errors import (
+    CallClosed,
     CallErased,
     CallError,
     CallFull,
@@ -23,7 +24,22 @@ from callactors.errors import (
     Unavailable,
     UnknownCall,
 )
-from callactors.messages import Accept, AcceptMany, AttemptEnded, Complete, Describe, Message, Wake
+from callactors.facts import Accepted, Change, Event, EventKind, Facts, Row
+from callactors.legs import Lifetimes
+from callactors.messages import (
+    Accept,
+    AcceptMany,
+    AttemptEnded,
+    BeginStream,
+    Complete,
+    Describe,
+    DropStream,
+    EndStream,
+    FromVendor,
+    Message,
+    TellStatus,
+    Wake,
+)
 from callactors.packets import Packet
 from callactors.processors.attempt import run_attempt
 from callactors.processors.contract import CallRecord, Processor
@@ -39,6 +55,7 @@ log = logging.getLogger(__name__)
 MAX_TRIES: Final = 3  # how often a message may meet another owner before it is refused
 MAX_FAILURES: Final = 3  # how often an actor may fail within the registry's window before its call is ended
 CHECKPOINT_PACKETS: Final = 1_000
+_STEPS: Final = frozenset({EventKind.TRANSITION, EventKind.ATTEMPT})
 CHECKPOINT_INTERVAL: Final = 60.0  # each row written is a version that long readers make all look at
 
 
@@ -46,7 +63,7 @@ CHECKPOINT_INTERVAL: Final = 60.0  # each row written is a version that long rea
 class CallServices:
     """What every call's actor works with.
 
-    *grace* in seconds; *max_packets* and *max_size* (characters of data) are what a call may have;
+    *max_packets* and *max_size* (characters of data) are what a call may have;
     *read_data* takes call_id, stream and sequence and returns that packet's data; *spawn* runs an attempt and
     sees to its end.
     """
@@ -55,7 +72,7 @@ class CallServices:
     journal: Journal
     processor: Processor
     policy: RetryPolicy
-    grace: float
+    lifetimes: Lifetimes
     max_packets: int
     max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
@@ -70,7 +87,17 @@ class CallActor(Actor[str, Message]):
     when a change was not stored as decided, and loads again.
     """
 
-    __slots__ = ("_attempt", "_checkpoint_at", "_held", "_is_due", "_services", "_timer", "_unwritten")
+    __slots__ = (
+        "_attempt",
+        "_checkpoint_at",
+        "_heard_at",
+        "_held",
+        "_is_due",
+        "_services",
+        "_started_at",
+        "_timer",
+        "_unwritten",
+    )
 
     def __init__(self, key: str, home: Home[Message], services: CallServices) -> None:
         super().__init__(key, home)
@@ -80,11 +107,12 @@ class CallActor(Actor[str, Message]):
         self._is_due = False
         self._attempt: Task[None] | None = None
         self._unwritten = 0
-        self._checkpoint_at = 0.0
+        self._checkpoint_at = self._heard_at = self._started_at = 0.0
 
     @property
     def is_busy(self) -> bool:
-        return self._held is not None and self._held[0].facts.is_attempting
+        """Whether an attempt runs, or a vendor's connection is open: both are lost with the process."""
+        return self._held is not None and bool(self._held[0].facts.is_attempting or self._held[0].legs.live)
 
     async def receive(self, envelope: Envelope[Message]) -> None:
         held = self._held
@@ -123,13 +151,15 @@ class CallActor(Actor[str, Message]):
         self.home.tell(Wake())  # for the next incarnation
 
     async def on_stop(self) -> None:
-        """Give back a running attempt, write everything down and give up ownership."""
+        """Give back a running attempt, count streams as dropped, write everything down, give up ownership."""
         if self._held is None:
             return
         call, writer = self._held
         self._forget()  # what is stored from now on is for the next owner to act upon
         if call.facts.is_attempting:
             self._submit(writer, call.give_back_attempt(), Envelope(Wake()))
+        if call.legs.live:
+            self._submit(writer, self._drop(call, call.legs.live), Envelope(Wake()))
         self._submit(writer, call.release(), Envelope(Wake()))
         await writer.drained()
 
@@ -185,7 +215,7 @@ class CallActor(Actor[str, Message]):
         """Claim the call, or deal with *envelope* without it and return None."""
         message = envelope.message
         try:
-            creates = isinstance(message, Accept | AcceptMany)
+            creates = isinstance(message, Accept | AcceptMany | BeginStream | TellStatus)
             claimed = await self._services.claims.claim(self.key, creates=creates)
             if claimed is not None and claimed.is_mine:
                 return claimed
@@ -204,7 +234,7 @@ class CallActor(Actor[str, Message]):
         match envelope.message:
             case Describe():
                 envelope.answer(None)
-            case Accept() | AcceptMany():  # it was purged in this very moment
+            case Accept() | AcceptMany() | BeginStream() | TellStatus():  # it was purged in this very moment
                 self._try_again(envelope)
             case _:
                 envelope.fail(UnknownCall(self.key))
@@ -225,7 +255,11 @@ class CallActor(Actor[str, Message]):
             case Complete(request):
                 _, completed = call.complete(request, grace=0, attempt_timeout=0)
                 envelope.answer(completed)
-            case Describe():
+            case BeginStream():
+                envelope.fail(CallClosed(self.key, call.facts.state))
+            case TellStatus():  # only its owner can put it on the timeline
+                envelope.fail(Fenced())
+            case Describe() | EndStream() | DropStream():
                 envelope.answer(None)
             case Wake() | AttemptEnded():
                 pass
@@ -240,12 +274,20 @@ class CallActor(Actor[str, Message]):
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
         claimed.call.call_id = self.key  # one copy of it in memory
         call, writer = self._held = claimed.call, self._new_writer(claimed)
-        self._unwritten, self._checkpoint_at = 0, monotonic()
+        now = monotonic()
+        self._unwritten, self._checkpoint_at = 0, now
+        self._heard_at, self._started_at = now - claimed.idle, now - claimed.age
+        if call.legs.is_lost and call.facts.wake_in is not None:
+            lost_for = self._services.lifetimes.drop_timeout - call.facts.wake_in
+            self._heard_at = max(self._heard_at, now - lost_for)
+        if call.legs.live:  # their connections went with the process or actor that had them
+            self._heard_at = now
+            self._submit(writer, self._drop(call, call.legs.live), Envelope(Wake()))
         if call.facts.is_attempting:
             change = call.crash_attempt(self._services.policy, self._services.rng)
             self._submit(writer, change, Envelope(Wake()))
         else:
-            self._arm(call.facts.wake_in)
+            self._arm(call.facts)
         return call, writer
 
     def _new_writer(self, claimed: Claimed) -> Writer:
@@ -267,15 +309,15 @@ class CallActor(Actor[str, Message]):
             case AcceptMany(packets):
                 self._accept_many(call, writer, envelope, packets)
             case Complete(request):
-                grace = self._services.grace
+                grace = self._services.lifetimes.grace
                 change, completed = call.complete(request, grace=grace, attempt_timeout=attempt_timeout)
                 self._submit(writer, change, envelope, completed)
+            case BeginStream() | EndStream() | DropStream() | TellStatus():
+                self._submit(writer, self._hear(call, envelope.message), envelope)
             case Describe():
                 self._submit(writer, Change(), envelope, call.row())
             case Wake():
-                if self._is_due:
-                    self._is_due = False
-                    self._submit(writer, self._do_what_is_due(call, attempt_timeout), envelope)
+                self._submit(writer, self._wake(call, attempt_timeout), envelope)
             case AttemptEnded(generation, attempt, outcome):
                 facts = call.facts
                 if facts.is_attempting and (facts.generation, facts.attempt) == (generation, attempt):
@@ -283,6 +325,33 @@ class CallActor(Actor[str, Message]):
                     self._submit(writer, change, envelope)
             case _:
                 assert_never(envelope.message)
+
+    def _hear(self, call: Call, message: FromVendor) -> Change:
+        """Decide about what a vendor tells beside packets."""
+        lifetimes, age = self._services.lifetimes, monotonic() - self._started_at
+        match message:
+            case BeginStream(stream, metadata):
+                return call.begin_stream(stream, metadata, lifetimes=lifetimes, age=age)
+            case EndStream(stream, ends_call):
+                return call.end_stream(stream, ends_call=ends_call, lifetimes=lifetimes, age=age)
+            case DropStream(stream):
+                self._heard_at = monotonic()
+                return self._drop(call, [stream])
+            case TellStatus(key, detail, ends):
+                return call.tell_status(key, detail, ends, lifetimes=lifetimes, age=age)
+            case _:
+                assert_never(message)
+
+    def _drop(self, call: Call, streams: Iterable[str]) -> Change:
+        age = monotonic() - self._started_at
+        return call.drop_streams(streams, lifetimes=self._services.lifetimes, age=age)
+
+    def _wake(self, call: Call, attempt_timeout: float) -> Change:
+        if self._is_due:
+            self._is_due = False
+            return self._do_what_is_due(call, attempt_timeout)
+        now = monotonic()
+        return call.look(self._services.lifetimes, idle=now - self._heard_at, age=now - self._started_at)
 
     def _accept_many(
         self, call: Call, writer: Writer, envelope: Envelope[Message], packets: Sequence[Packet]
@@ -321,7 +390,7 @@ class CallActor(Actor[str, Message]):
     def _with_checkpoint(self, call: Call, change: Change) -> Change:
         """Add the call's row to *change* now and then, so that a claim has few packets to count."""
         self._unwritten += len(change.packets)
-        now = monotonic()
+        self._heard_at = now = monotonic()
         if change.row is None:
             if self._unwritten < CHECKPOINT_PACKETS and now < self._checkpoint_at + CHECKPOINT_INTERVAL:
                 return change
@@ -345,13 +414,14 @@ class CallActor(Actor[str, Message]):
             if event.kind is EventKind.TRANSITION:
                 log.info("call %s: %s -> %s", self.key, event.from_state, event.to_state)
         if change.row is not None and self._holds(ticket.writer):
-            self._act(change.row)
+            self._act(change.row, change.events)
 
-    def _act(self, row: Row) -> None:
+    def _act(self, row: Row, events: Sequence[Event]) -> None:
         """Do what follows from committed events: wait for the next step, or run the attempt."""
-        facts = row.facts
-        self._arm(facts.wake_in)
-        if facts.is_attempting:
+        facts, is_step = row.facts, events[-1].kind in _STEPS
+        if is_step or facts.state is CallState.COMPLETED:
+            self._arm(facts)
+        if is_step and facts.is_attempting:
             record = CallRecord(
                 call_id=self.key,
                 generation=facts.generation,
@@ -367,8 +437,10 @@ class CallActor(Actor[str, Message]):
             log.warning("call %s: attempt %d failed", self.key, record.attempt)
         self.home.tell(AttemptEnded(record.generation, record.attempt, outcome))
 
-    def _arm(self, wake_in: float | None) -> None:
+    def _arm(self, facts: Facts) -> None:
+        """Wake when *facts* say; a call in progress is woken by the sweeper."""
         self._disarm()
+        wake_in = None if facts.state is CallState.IN_PROGRESS else facts.wake_in
         if wake_in is not None and wake_in > 0:
             self._timer = asyncio.get_running_loop().call_later(wake_in, self._on_timer)
         elif wake_in is not None:

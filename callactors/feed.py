@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any, Final, TypeAlias
 
-from callactors.call import EventKind
 from callactors.errors import LogPurged
+from callactors.facts import EventKind
 from callactors.hub import Hub
 from callactors.store import events
 from callactors.store.connection import Pool, Session, reading

@@ -1,9 +1,10 @@
 """What lies in a call's mailbox: small frozen types, a closed set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from callactors.packets import CompleteRequest, Packet
+from callactors.packets import CompleteRequest, EndReason, Packet
 from callactors.retry import Outcome
 
 
@@ -32,13 +33,45 @@ class Complete:
 
 
 @dataclass(frozen=True, slots=True)
+class BeginStream:
+    """A vendor's stream has begun, or goes on over another connection; the reply is None."""
+
+    stream: str
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EndStream:
+    """A vendor's stream is over, and with its last one perhaps the call; the reply is None."""
+
+    stream: str
+    ends_call: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropStream:
+    """The connection of a vendor's stream was lost; the reply is None."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellStatus:
+    """A provider's callback has come; the same *key* comes with its repeats. The reply is None."""
+
+    key: str
+    detail: Mapping[str, Any]
+    ends: EndReason | None
+
+
+@dataclass(frozen=True, slots=True)
 class Describe:
     """The reply is the call's Row when all before is committed; None if the call is not this server's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """Something may be due: the end of the grace, the next attempt, the count of one that crashed."""
+    """Something may be due: the end of the call or its grace, the next attempt, a crashed one's count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +83,5 @@ class AttemptEnded:
     outcome: Outcome
 
 
-Message = Accept | AcceptMany | Complete | Describe | Wake | AttemptEnded
+FromVendor: TypeAlias = BeginStream | EndStream | DropStream | TellStatus
+Message: TypeAlias = Accept | AcceptMany | Complete | FromVendor | Describe | Wake | AttemptEnded

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     node: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/]+$")] | None = None
 
     grace: Seconds = 1.0
+    drop_timeout: Seconds = 30.0
+    call_idle_timeout: Timeout = 3_600.0
+    max_call_duration: Timeout = 86_400.0
     max_attempts: Count = 4
     attempt_timeout: Annotated[float, Field(gt=0)] = 30.0
     retry_initial: Seconds = 1.0

@@ -16,9 +16,9 @@ _INTERVAL: Final = 1.0
 
 
 class Sweeper:
-    """Looks every second, and at start, for calls to wake; *wake* is called with each call's id."""
+    """Looks every second, and at start, for calls to wake; *wake* is called with each of them."""
 
-    def __init__(self, dsn: str, node: Node, *, wake: Callable[[str], None]) -> None:
+    def __init__(self, dsn: str, node: Node, *, wake: Callable[[due.Due], None]) -> None:
         self._node = node
         self._wake = wake
         self._session = Session(dsn, "sweeper")
@@ -33,20 +33,18 @@ class Sweeper:
             await asyncio.sleep(_INTERVAL)
 
     async def _sweep(self) -> None:
-        for call_id in await self._session.run(self._read_orphaned_attempts):
-            self._wake(call_id)
+        for call_id in await self._session.run(self._read_orphans):
+            self._wake(due.Due(call_id, False))
         after: tuple[float, int] | None = due.FIRST
         while after is not None:
             page = await self._session.run(partial(self._read_due, after))
-            for call_id in page.call_ids:
-                self._wake(call_id)
+            for call in page.calls:
+                self._wake(call)
             after = page.next
 
-    async def _read_orphaned_attempts(self, connection: Connection) -> list[str]:
+    async def _read_orphans(self, connection: Connection) -> list[str]:
         node = self._node
-        return await due.read_orphaned_attempts(
-            connection, node.owner, may_take_stale=node.may_take_stale, lease=LEASE
-        )
+        return await due.read_orphans(connection, node.owner, may_take_stale=node.may_take_stale, lease=LEASE)
 
     async def _read_due(self, after: tuple[float, int], connection: Connection) -> due.DuePage:
         node = self._node

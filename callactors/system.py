@@ -15,7 +15,7 @@ from callactors.actors import Actor, ActorRegistry
 from callactors.actors.actor import Home
 from callactors.actors.deadlines import Deadlines
 from callactors.actors.registry import RegistryLimits
-from callactors.call import Accepted, Call, Completed, Row
+from callactors.call import Call
 from callactors.call_actor import CallActor, CallServices
 from callactors.eraser import Eraser
 from callactors.errors import (
@@ -26,9 +26,11 @@ from callactors.errors import (
     Unavailable,
     UnknownCall,
 )
+from callactors.facts import Accepted, Completed, Row
 from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
-from callactors.messages import Accept, AcceptMany, Complete, Describe, Message, Wake
+from callactors.legs import Lifetimes
+from callactors.messages import Accept, AcceptMany, Complete, Describe, FromVendor, Message, Wake
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.retention import Retention
@@ -46,6 +48,7 @@ from callactors.store.connection import (
     reading,
     wait_for_database,
 )
+from callactors.store.due import Due
 from callactors.store.erasure import Erased
 from callactors.store.events import identify
 from callactors.store.journal import Journal, JournalLimits
@@ -75,6 +78,9 @@ class SystemOptions:
     node: str
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     grace: float = 1.0
+    drop_timeout: float = 30.0
+    call_idle_timeout: float = 3_600.0
+    max_call_duration: float = 86_400.0
     ack_timeout: float = 5.0
     drain_timeout: float = 10.0
     max_call_packets: int = 5_000_000
@@ -84,6 +90,15 @@ class SystemOptions:
     retention: timedelta | None = None
     registry: RegistryLimits = field(default_factory=RegistryLimits)
     journal: JournalLimits = field(default_factory=JournalLimits)
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        return Lifetimes(
+            grace=self.grace,
+            drop_timeout=self.drop_timeout,
+            idle_timeout=self.call_idle_timeout,
+            max_duration=self.max_call_duration,
+        )
 
 
 class CallSystem:
@@ -132,7 +147,8 @@ class CallSystem:
             raise DatabaseUnreachable("it has stopped to answer") from None
         self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
         self.feed = Feed(self._dsn, self._pool, self.hub, log_id, on_erased=self._on_erased)
-        self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke)
+        first_wake = options.lifetimes.until_look()
+        self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke, first_wake=first_wake)
         self._journal = Journal(
             self._dsn,
             self._node.owner,
@@ -219,6 +235,16 @@ class CallSystem:
         """
         self.admit()
         return self._ask(call_id, Complete(request), reserved=True)
+
+    def hear(self, call_id: str, message: FromVendor) -> "Future[None]":
+        """Take what a vendor tells beside packets; a stream that begins or a status may begin a call.
+
+        Raises:
+            CallError: the call does not take it.
+            Unavailable: whether it was stored is not known; tell it again.
+        """
+        self.admit()
+        return self._ask(call_id, message, reserved=True)
 
     def erase(self, call_id: str, actor: str) -> "Future[Erased]":
         """Erase a call, whoever owns it, at the request of *actor*; repeating it changes nothing.
@@ -316,10 +342,10 @@ class CallSystem:
         self._deadlines.watch(reply)
         return reply
 
-    def _wake(self, call_id: str) -> None:
-        if call_id not in self._registry and not self.is_draining:
+    def _wake(self, call: Due) -> None:
+        if (call.is_in_progress or call.call_id not in self._registry) and not self.is_draining:
             with suppress(Unavailable):  # too many are resident: the next sweep finds it again
-                self._registry.tell(call_id, Wake())
+                self._registry.tell(call.call_id, Wake())
 
     def _on_erased(self, call_id: str) -> None:
         """Let the call's actor find out that it is fenced, which ends its attempt."""
@@ -336,7 +362,7 @@ class CallSystem:
             journal=self._journal,
             processor=self._processor,
             policy=self.options.policy,
-            grace=self.options.grace,
+            lifetimes=self.options.lifetimes,
             max_packets=self.options.max_call_packets,
             max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),

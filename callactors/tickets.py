@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from callactors.actors import Envelope
-from callactors.call import Change
+from callactors.facts import Change
 from callactors.messages import Accept, Message
 from callactors.packets import Packet
 from callactors.store.journal import Verdict, Writer

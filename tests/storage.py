@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from callactors.call import Change
+from callactors.facts import Change
 from callactors.packets import Packet
 from callactors.store.claims import Claims
 from callactors.store.connection import close_pool, open_pool, reading
@@ -74,7 +74,7 @@ async def claim(
 ) -> list[Claimed]:
     """Claim by hand, as `Claims` does it."""
     records = await sql.fetch(
-        "select * from claim_2($1, $2, $3, $4, $5)",
+        "select * from claim_3($1, $2, $3, $4, $5, 3600)",
         owner,
         list(call_ids),
         [creates] * len(call_ids),

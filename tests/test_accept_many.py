@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from callactors.actors import Envelope
-from callactors.call import Accepted
 from callactors.call_actor import CallActor
 from callactors.errors import (
     ActorFailed,
@@ -16,6 +15,7 @@ from callactors.errors import (
     SequenceWindow,
     StorageRefused,
 )
+from callactors.facts import Accepted
 from callactors.messages import AcceptMany, Message
 from callactors.packets import Packet
 from callactors.processors.contract import CallRecord

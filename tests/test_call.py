@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callactors.call import ATTEMPT_MARGIN, MAX_STREAMS, Accepted, Call, Change, Completed, EventKind, Facts
+from callactors.call import ATTEMPT_MARGIN, MAX_STREAMS, Call
 from callactors.errors import CallClosed, CallError, SequenceWindow, TooManyStreams
+from callactors.facts import Accepted, Change, Completed, EventKind, Facts
 from callactors.packets import MAX_SEQUENCE, CompleteRequest, EndReason, Packet
 from callactors.sequence import MAX_GAPS
 from callactors.states import CallState

@@ -4,8 +4,9 @@ from typing import Final
 
 import pytest
 
-from callactors.call import Call, Change, EventKind, Facts, Row
+from callactors.call import Call
 from callactors.errors import BadTransition
+from callactors.facts import Change, EventKind, Facts, Row
 from callactors.packets import CompleteRequest, EndReason, Packet
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.states import CallState

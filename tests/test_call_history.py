@@ -9,8 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from callactors.call import ATTEMPT_MARGIN, Call, Change, Event, EventKind, Row
+from callactors.call import ATTEMPT_MARGIN, Call
 from callactors.errors import BadTransition, CallClosed
+from callactors.facts import Change, Event, EventKind, Row
 from callactors.packets import CompleteRequest, EndReason, Packet
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.sequence import Range

@@ -5,8 +5,8 @@ from time import monotonic
 
 import pytest
 
-from callactors.call import Change, Facts, Row
 from callactors.errors import StorageRefused, StorageUnavailable
+from callactors.facts import Change, Facts, Row
 from callactors.packets import MAX_SEQUENCE
 from callactors.sequence import StreamSequence
 from callactors.states import CallState

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from callactors.call import Change, Event, EventKind, Facts, Row
+from callactors.facts import Change, Event, EventKind, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store.connection import connect

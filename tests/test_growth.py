@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from callactors.call import Change, Facts, Row
+from callactors.facts import Change, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.store import due
 from callactors.store.connection import connect
@@ -15,8 +15,10 @@ from callactors.store.nodes import LEASE
 from callactors.store.rows import Claimed, write_row
 from tests.storage import ME, Sql, buffers, claim, new, repeat, session, until
 
-FLUSH: Final = "select * from flush_2($1, $2, $3, $4, $5, $6, array[1], $7, $8, $4, $5, $6, $8, $9, null)"
-CLAIM: Final = "select * from claim_2($1, array[$2], array[true], false, 3)"
+FLUSH: Final = (
+    "select * from flush_3($1, $2, $3, $4, $5, $6, array[1], $7, $8, null, $4, $5, $6, $8, $9, null)"
+)
+CLAIM: Final = "select * from claim_3($1, array[$2], array[true], false, 3, 3600)"
 FEW: Final = 40
 """Buffers that one call may cost: a few indexes from root to leaf, and what is written."""
 
@@ -47,8 +49,8 @@ async def cost_of_flush(own: Sql, claimed: Claimed, change: Change) -> int:
 async def test_packets_do_not_rewrite_their_call_while_a_snapshot_is_held(dsn: str, own: Sql) -> None:
     claimed = await claim(own, ME, *(f"c{i}" for i in range(20)))
     locks = (
-        "select * from flush_2($1, $2, $3,"
-        " '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null, null)"
+        "select * from flush_3($1, $2, $3,"
+        " '{}', '{}', '{}', '{}', '{}', '{}', null, '{}', '{}', '{}', '{}', null, null)"
     )
     arguments = (ME, [c.call_no for c in claimed], [c.epoch for c in claimed])
     async with session(dsn) as report, report.transaction(isolation="repeatable_read"):
@@ -109,5 +111,5 @@ async def test_calls_that_wait_for_long_cost_the_sweep_nothing(own: Sql) -> None
     )
     await own.execute("insert into calls (call_id, wake_at) values ('due', now())")
     page = await due.read_due(own, ME, due.FIRST, may_take_stale=True, lease=LEASE)
-    assert page == due.DuePage(["due"], None)
+    assert page == due.DuePage([due.Due("due", True)], None)
     assert await buffers(own, due._DUE, *due.FIRST, ME, True, LEASE, due.PAGE) < FEW

@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from callactors.call import Change, Event, EventKind, Facts, Row
+from callactors.facts import Change, Event, EventKind, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store.journal import Journal, Verdict

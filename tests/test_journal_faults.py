@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from callactors.call import Change, Event, EventKind, Facts, Row
+from callactors.facts import Change, Event, EventKind, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store import connection

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from callactors.call import Change
 from callactors.errors import Overloaded, StorageUnavailable
+from callactors.facts import Change
 from callactors.store.journal import Journal, JournalLimits, Verdict
 from tests.storage import (
     ME,

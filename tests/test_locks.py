@@ -9,8 +9,8 @@ import logging
 
 import pytest
 
-from callactors.call import Change
 from callactors.errors import StorageUnavailable
+from callactors.facts import Change
 from callactors.store.journal import Verdict
 from callactors.store.locks import find_locked
 from tests.storage import (

@@ -142,7 +142,7 @@ async def test_due_calls_are_those_of_nobody_of_the_dead_and_mine(sql: Sql) -> N
     async def due_ids(*, may_take_stale: bool) -> list[str]:
         page = await due.read_due(sql, ME, due.FIRST, may_take_stale=may_take_stale, lease=LEASE)
         assert page.next is None
-        return page.call_ids
+        return [call.call_id for call in page.calls]
 
     assert await due_ids(may_take_stale=False) == ["None", ME, "dead/1"]
     assert await due_ids(may_take_stale=True) == ["None", ME, "stale/1", "dead/1"]
@@ -158,7 +158,7 @@ async def test_due_calls_come_in_pages_without_a_gap(sql: Sql, monkeypatch: pyte
     after: tuple[float, int] | None = due.FIRST
     while after is not None:
         page = await due.read_due(sql, ME, after, may_take_stale=False, lease=LEASE)
-        found += page.call_ids
+        found += [call.call_id for call in page.calls]
         after = page.next
     assert len(found) == 20
     assert set(found) == {f"c{i}" for i in range(1, 21)}
@@ -171,6 +171,6 @@ async def test_orphaned_attempts_are_those_of_the_dead(sql: Sql) -> None:
     for owner in (ME, "alive/1", "stale/1", "dead/1"):
         await sql.execute("insert into calls (call_id, owner, attempt_running) values ($1, $1, true)", owner)
     await claim(sql, "dead/1", "resting")
-    find = due.read_orphaned_attempts
+    find = due.read_orphans
     assert await find(sql, ME, may_take_stale=False, lease=LEASE) == ["dead/1"]
     assert await find(sql, ME, may_take_stale=True, lease=LEASE) == ["stale/1", "dead/1"]

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import asyncpg
 import pytest
 
-from callactors.call import Change, Event, EventKind, Facts, Row
+from callactors.facts import Change, Event, EventKind, Facts, Row
 from callactors.feed import FAR, RECENT
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
@@ -112,12 +112,12 @@ class Planner:
 
 async def claim_new(sql: Sql, count: int) -> None:
     ids = [f"new{i}" for i in range(count)]
-    assert len(await sql.fetch(claims._CLAIM, ME, ids, [True] * count, True, LEASE)) == count
+    assert len(await sql.fetch(claims._CLAIM, ME, ids, [True] * count, True, LEASE, 60.0)) == count
 
 
 async def claim_stored(sql: Sql, count: int) -> None:
     ids = [f"bulk{i}" for i in range(1, count + 1)]
-    assert len(await sql.fetch(claims._CLAIM, ME, ids, [False] * count, True, LEASE)) == count
+    assert len(await sql.fetch(claims._CLAIM, ME, ids, [False] * count, True, LEASE, 60.0)) == count
 
 
 async def flush_all(sql: Sql, count: int) -> None:
@@ -163,8 +163,8 @@ async def read_history(sql: Sql) -> None:
 
 async def sweep(sql: Sql) -> None:
     page = await due.read_due(sql, ME, due.FIRST, may_take_stale=True, lease=LEASE)
-    assert len(page.call_ids) == 100
-    await due.read_orphaned_attempts(sql, OTHER, may_take_stale=True, lease=LEASE)
+    assert len(page.calls) == 100
+    await due.read_orphans(sql, OTHER, may_take_stale=True, lease=LEASE)
 
 
 async def erase_call(sql: Sql) -> None:
@@ -196,13 +196,13 @@ async def poll_events(sql: Sql) -> None:
 
 
 Scene: TypeAlias = Callable[[Sql], Awaitable[None]]
-_CLAIMS: Final = frozenset({"claim_2", "tail_1"})
-_FLUSHES: Final = frozenset({"flush_2", "stored_otherwise_1", "last_packet_at_1"})
+_CLAIMS: Final = frozenset({"claim_3", "tail_1"})
+_FLUSHES: Final = frozenset({"flush_3", "stored_otherwise_1", "last_packet_at_1"})
 SCENES: Final[dict[Scene, frozenset[str]]] = {
     partial(claim_new, count=1): _CLAIMS,
     partial(claim_new, count=claims._BATCH): _CLAIMS,
-    partial(claim_stored, count=1): _CLAIMS,
-    partial(claim_stored, count=claims._BATCH): _CLAIMS,
+    partial(claim_stored, count=1): _CLAIMS | {"last_received_1"},
+    partial(claim_stored, count=claims._BATCH): _CLAIMS | {"last_received_1"},
     partial(flush_all, count=1): _FLUSHES,
     partial(flush_all, count=JournalLimits().batch): _FLUSHES,
     read_call: frozenset({"tail_1"}),

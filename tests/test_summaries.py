@@ -2,7 +2,7 @@
 
 import pytest
 
-from callactors.call import Change, Facts, Row
+from callactors.facts import Change, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store.flush import CallChanges, flush

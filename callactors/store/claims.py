@@ -18,7 +18,7 @@ from callactors.store.rows import Claimed, read_claimed
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 500
-_CLAIM: Final = "select * from claim_2($1, $2, $3, $4, $5)"
+_CLAIM: Final = "select * from claim_3($1, $2, $3, $4, $5, $6)"
 
 
 class _Waiting(NamedTuple):
@@ -32,11 +32,14 @@ class _Waiting(NamedTuple):
 class Claims:
     """Claims calls for this node; concurrent ones share a statement.
 
-    *on_events* is called after claims that may have made calls.
+    *on_events* is called after claims that may have made calls; those wake *first_wake* seconds later.
     """
 
-    def __init__(self, dsn: str, node: Node, *, on_events: Callable[[], None]) -> None:
+    def __init__(
+        self, dsn: str, node: Node, *, on_events: Callable[[], None], first_wake: float = 3_600.0
+    ) -> None:
         self._node = node
+        self._first_wake = first_wake
         self._on_events = on_events
         self._session = Session(dsn, "claims", lock_timeout=LOCK_TIMEOUT)
         self._waiting: dict[str, _Waiting] = {}
@@ -115,7 +118,8 @@ class Claims:
 
     async def _ask(self, connection: Connection, *, batch: Mapping[str, _Waiting]) -> dict[str, Claimed]:
         creates = [waiting.creates for waiting in batch.values()]
-        arguments = (self._node.owner, list(batch), creates, self._node.may_take_stale, LEASE)
+        node = self._node
+        arguments = (node.owner, list(batch), creates, node.may_take_stale, LEASE, self._first_wake)
         claimed = [read_claimed(record) for record in await connection.fetch(_CLAIM, *arguments)]
         return {one.call.call_id: one for one in claimed}
 

@@ -8,7 +8,8 @@ PAGE: Final = 1_000
 
 # A living owner's calls are left to it. Mine are told: whether an actor has them is the caller's to know.
 _DUE: Final = """
-select call_no, call_id, extract(epoch from wake_at)::float8 as wake_at from calls c
+select call_no, call_id, extract(epoch from wake_at)::float8 as wake_at, state = 'IN_PROGRESS' as in_progress
+from calls c
 where wake_at <= statement_timestamp() and (wake_at, call_no) > (to_timestamp($1), $2)
     and erased_at is null and (
     owner is null or owner = $3 or not exists (select from nodes n where n.node = c.owner)
@@ -16,17 +17,28 @@ where wake_at <= statement_timestamp() and (wake_at, call_no) > (to_timestamp($1
 )
 order by c.wake_at, c.call_no limit $6
 """
-_ORPHANED_ATTEMPTS: Final = """
-select call_id from calls c where attempt_running and owner <> $1 and (
-    not exists (select from nodes n where n.node = c.owner) or ($2 and not is_alive_1(owner, $3))
+# Each has an index of its own.
+_ORPHANS: Final = """
+with c as (
+    select call_id, owner from calls where attempt_running and owner <> $1
+    union select call_id, owner from calls where streaming and owner <> $1
 )
+select call_id from c
+where not exists (select from nodes n where n.node = c.owner) or ($2 and not is_alive_1(owner, $3))
 """
 
 
-class DuePage(NamedTuple):
-    """Call ids, and where the next page begins; None if this was the last."""
+class Due(NamedTuple):
+    """A call, and whether it is in progress: then nobody but the sweeper wakes it."""
 
-    call_ids: list[str]
+    call_id: str
+    is_in_progress: bool
+
+
+class DuePage(NamedTuple):
+    """Calls, and where the next page begins; None if this was the last."""
+
+    calls: list[Due]
     next: tuple[float, int] | None
 
 
@@ -39,12 +51,13 @@ async def read_due(
     """Return a page of calls whose wake_at is over and whose owner is nobody, dead, or *owner*."""
     records = await connection.fetch(_DUE, *after, owner, may_take_stale, lease, PAGE)
     last = records[-1] if len(records) == PAGE else None
-    return DuePage([r["call_id"] for r in records], (last["wake_at"], last["call_no"]) if last else None)
+    found = [Due(r["call_id"], r["in_progress"]) for r in records]
+    return DuePage(found, (last["wake_at"], last["call_no"]) if last else None)
 
 
-async def read_orphaned_attempts(
+async def read_orphans(
     connection: Connection, owner: str, *, may_take_stale: bool, lease: float
 ) -> list[str]:
-    """Return the calls whose attempt ran in a process that is dead."""
-    records = await connection.fetch(_ORPHANED_ATTEMPTS, owner, may_take_stale, lease)
+    """Return the calls whose attempt ran, or whose streams came, in a process that is dead."""
+    records = await connection.fetch(_ORPHANS, owner, may_take_stale, lease)
     return [r["call_id"] for r in records]

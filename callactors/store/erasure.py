@@ -24,7 +24,8 @@ select {AS_WRITTEN} from calls c where c.call_id = $1 for no key update
 """  # noqa: S608  # put together from constants
 _ERASE: Final = """
 update calls set state = $2, version = $3, end_reason = $4, epoch = epoch + 1, owner = null,
-    attempt_running = false, erased_at = clock_timestamp(), wake_at = clock_timestamp(),
+    attempt_running = false, streaming = false, legs = '{}',
+    erased_at = clock_timestamp(), wake_at = clock_timestamp(),
     completed_at = coalesce(completed_at, clock_timestamp()),
     finished_at = coalesce(finished_at, clock_timestamp()),
     streams = '{}', packets = 0, late = 0, duplicates = 0, metadata = '{}', result = null, last_error = null

@@ -1,4 +1,4 @@
-"""One flush: the changes of many calls as the arguments of flush_2, and what it answers."""
+"""One flush: the changes of many calls as the arguments of flush_3, and what it answers."""
 
 import json
 from bisect import bisect_left
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
-from callactors.call import Change, Row
-from callactors.packets import Packet
+from callactors.facts import Change, Row
+from callactors.packets import Packet, PacketKind
 from callactors.store.connection import Connection
 from callactors.store.rows import write_event, write_row
 
-_FLUSH: Final = "select * from flush_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+_FLUSH: Final = "select * from flush_3($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
 
 
 class CallChanges(NamedTuple):
@@ -70,6 +70,7 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
         [length for _, _, _, length in runs],
         [packet.timestamp for packet in packets],
         [packet.data for packet in packets],
+        _kinds(packets),
         [call_no for call_no, _, _ in repeats],
         [packet.stream for _, _, packet in repeats],
         [packet.sequence for _, _, packet in repeats],
@@ -78,7 +79,7 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
         json.dumps(events) if events else None,
     )
     if found is None:
-        raise RuntimeError("flush_2 answers with one row")
+        raise RuntimeError("flush_3 answers with one row")
     fenced = frozenset(found["fenced"] or ())
     guilty = _find(runs, found["conflicts"] or ())
     conflicts = {*guilty, *(repeats[i - 1][:2] for i in found["repeat_conflicts"] or ())}
@@ -87,6 +88,13 @@ async def flush(connection: Connection, owner: str, calls: Sequence[CallChanges]
         stored = sum([length for call_no, _, _, length in runs if call_no not in fenced])
         stored -= sum([call_no not in fenced for call_no, _ in guilty])
     return Flushed(fenced, frozenset(conflicts), bool(events), stored)
+
+
+def _kinds(packets: Sequence[Packet]) -> list[PacketKind | None] | None:
+    """Return the kinds of *packets*, in which media is None; None for media only."""
+    media = PacketKind.MEDIA
+    kinds = [None if packet.kind is media else packet.kind for packet in packets]
+    return kinds if any(kinds) else None
 
 
 def _find(runs: Sequence[_Run], packets: Sequence[int]) -> list[tuple[int, int]]:

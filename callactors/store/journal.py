@@ -10,8 +10,8 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Final, Protocol
 
-from callactors.call import Change
 from callactors.errors import Overloaded, StorageUnavailable
+from callactors.facts import Change
 from callactors.store.connection import RowsLocked, Session
 from callactors.store.flush import CallChanges, Flushed, flush
 from callactors.store.locks import LOCK_TIMEOUT, RETRY_INTERVAL, find_locked

@@ -1,4 +1,4 @@
-"""A call's row: from Row to the JSON that flush_2 takes, and back from what claim_2 returns."""
+"""A call's row: from Row to the JSON that flush_3 takes, and back from what claim_3 returns."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,24 +6,31 @@ from typing import Any, NamedTuple
 
 from asyncpg import Record
 
-from callactors.call import Call, Event, Facts, Row
+from callactors.call import Call
+from callactors.facts import Event, Facts, Row
+from callactors.legs import NO_LEGS, Legs
 from callactors.packets import EndReason
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 
 
 class Claimed(NamedTuple):
-    """A call as the database has it. If it is not mine, a living server runs its AI step, or it is erased."""
+    """A call as the database has it. If it is not mine, a living server runs its AI step, or it is erased.
+
+    *idle* are the seconds since its last packet or its start, *age* those since its start.
+    """
 
     call_no: int
     epoch: int
     is_mine: bool
     call: Call
     is_erased: bool
+    idle: float
+    age: float
 
 
 def write_row(call_no: int, row: Row) -> dict[str, Any]:
-    """Return *row* as an element of flush_2's rows."""
+    """Return *row* as an element of flush_3's rows."""
     facts = row.facts
     return {
         "call_no": call_no,
@@ -34,11 +41,14 @@ def write_row(call_no: int, row: Row) -> dict[str, Any]:
         "attempt_running": facts.is_attempting,
         "crashes": facts.crashes,
         "wake_in": facts.wake_in,
+        "wakes_anew": row.wakes_anew,
         "end_reason": facts.end_reason,
         "streams": _write_streams(row),
         "packets": row.packets,
         "late": row.late,
         "duplicates": row.duplicates,
+        "legs": _write_legs(row.legs),
+        "streaming": bool(row.legs.live),
         "metadata": row.metadata,
         "result": row.result,
         "last_error": row.last_error,
@@ -47,7 +57,7 @@ def write_row(call_no: int, row: Row) -> dict[str, Any]:
 
 
 def write_event(call_no: int, call_id: str, event: Event) -> dict[str, Any]:
-    """Return *event* as an element of flush_2's events."""
+    """Return *event* as an element of flush_3's events."""
     return {
         "call_no": call_no,
         "call_id": call_id,
@@ -61,14 +71,17 @@ def write_event(call_no: int, call_id: str, event: Event) -> dict[str, Any]:
 
 
 def read_claimed(record: Record) -> Claimed:
-    """Return the call in *record*, a row of claim_2."""
+    """Return the call in *record*, a row of claim_3."""
     call = read_call(record)
-    return Claimed(record["call_no"], record["epoch"], record["is_mine"], call, record["is_erased"])
+    is_mine, is_erased = record["is_mine"], record["is_erased"]
+    return Claimed(
+        record["call_no"], record["epoch"], is_mine, call, is_erased, record["idle"], record["age"]
+    )
 
 
 def read_call(record: Record) -> Call:
     """Return the call in *record*: the row, and the packets committed after the row was written."""
-    is_fresh = record["version"] == 1 and not record["crashes"] and record["wake_in"] is None
+    is_fresh = record["version"] == 1 and not record["crashes"]
     tail: tuple[Sequence[str], Sequence[int]] = (record["tail_streams"] or (), record["tail_sequences"] or ())
     if is_fresh and record["streams"] == "{}" and not tail[1]:  # as at nearly every first claim
         return Call(record["call_id"])
@@ -89,7 +102,8 @@ def read_call(record: Record) -> Call:
     states = json.loads(record["streams"])
     streams = {name: _stream(state) for name, state in states.items()}
     size = sum(state.get("size", 0) for state in states.values())
-    row = Row(facts, streams, record["packets"], record["late"], record["duplicates"], size)
+    legs = _read_legs(record["legs"])
+    row = Row(facts, streams, record["packets"], record["late"], record["duplicates"], size, legs)
     call = Call(record["call_id"], row)
     for stream, sequence in zip(*tail, strict=True):
         call.restore(stream, sequence)
@@ -105,6 +119,25 @@ def _write_streams(row: Row) -> dict[str, Any]:
         state["size"] = row.size
         break
     return states
+
+
+def _write_legs(legs: Legs) -> dict[str, Any]:
+    """Return the column `legs`: `{}` for nearly every call."""
+    lists = {"live": sorted(legs.live), "dropped": sorted(legs.dropped), "callbacks": legs.callbacks}
+    told: dict[str, Any] = {name: found for name, found in lists.items() if found}
+    return told | {"controls": legs.controls} if legs.controls else told
+
+
+def _read_legs(column: str) -> Legs:
+    if column == "{}":
+        return NO_LEGS
+    told = json.loads(column)
+    return Legs(
+        live=frozenset(told.get("live", ())),
+        dropped=frozenset(told.get("dropped", ())),
+        callbacks=tuple(told.get("callbacks", ())),
+        controls=told.get("controls", 0),
+    )
 
 
 def _stream(state: Mapping[str, Any]) -> StreamSequence:

@@ -21,7 +21,7 @@ _BEGINNING: Final = (None, 0)
 COLUMNS: Final = """
 c.call_no, c.call_id, c.state, c.version, c.generation, c.attempt, c.attempt_running, c.crashes, c.wake_at,
 c.end_reason, c.streams, c.packets, c.late, c.duplicates, c.started_at, c.last_packet_at, c.completed_at,
-c.finished_at, c.erased_at
+c.finished_at, c.erased_at, c.legs
 """
 """Of `calls c`: what a summary is made from, beside a wake_in and a tail."""
 EXACT: Final = """

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from callactors.call import EventKind
+from callactors.facts import EventKind
 from callactors.packets import EndReason
 from callactors.states import CallState
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from callactors.call import Accepted, Completed
 from callactors.errors import BrokenBody, SlowBody, Unauthorized, UnsupportedCharset, UnsupportedMediaType
+from callactors.facts import Accepted, Completed
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
 from callactors.web.guard import get_guard

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from callactors.call import Accepted, Completed
 from callactors.errors import CallactorsError, CallError, FieldError, InputError, InvalidFields, Unavailable
+from callactors.facts import Accepted, Completed
 from callactors.packets import CompleteRequest, Packet, check_call_id, make_complete, read_packet
 from callactors.strict_json import read_json
 from callactors.system import CallSystem

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from aiohttp import StreamReader, web
 
-from callactors.call import Accepted
 from callactors.errors import (
     BrokenBody,
     CallactorsError,
@@ -22,6 +21,7 @@ from callactors.errors import (
     Unauthorized,
     Unavailable,
 )
+from callactors.facts import Accepted
 from callactors.packets import Packet, read_packet
 from callactors.sequence import Range
 from callactors.system import CallSystem

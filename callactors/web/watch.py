@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from callactors.call import EventKind
+from callactors.facts import EventKind
 from callactors.feed import FeedEvent
 from callactors.packets import EndReason, explain
 from callactors.states import CallState

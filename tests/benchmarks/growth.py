@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, cast
 
-from callactors.call import Change, Facts, Row
+from callactors.facts import Change, Facts, Row
 from callactors.packets import Packet
 from callactors.sequence import StreamSequence
 from callactors.store.claims import _CLAIM

@@ -26,7 +26,7 @@ class Cost(NamedTuple):
 class Meter:
     """Stands for a connection: explains what it is asked to run, and adds up what that cost.
 
-    It answers as flush_2 does when nothing is wrong.
+    It answers as flush_3 does when nothing is wrong.
     """
 
     def __init__(self, sql: Connection) -> None:
