@@ -32,13 +32,14 @@ EVERYTHING: Final = frozenset(Scope)
 class Grant:
     """What a request may do: *name* is who asks, *prefix* what the ids of the calls must begin with.
 
-    It ends at *until*, by the monotonic clock.
+    It ends at *until*, by the monotonic clock, and with its key, unless it is none that *ends*.
     """
 
     name: str
     scopes: frozenset[Scope]
     prefix: str = ""
     until: float = inf
+    ends: bool = True
 
     def covers(self, call_id: str) -> bool:
         """Whether it is for the call *call_id*."""

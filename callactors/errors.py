@@ -22,7 +22,8 @@ CallactorsError
 │   ├── InsufficientScope
 │   ├── CallNotAllowed
 │   ├── ForeignOrigin
-│   └── Misdirected
+│   ├── Misdirected
+│   └── NotSigned
 ├── InputError                      the client's input is wrong; sending it again will not help
 │   ├── BrokenBody
 │   ├── InvalidJson
@@ -33,6 +34,7 @@ CallactorsError
 │   │   ├── DuplicateKey
 │   │   └── InvalidText
 │   ├── InvalidCallId
+│   ├── InvalidCallback
 │   ├── LineTooLong
 │   ├── SlowBody
 │   ├── UnsupportedCharset
@@ -212,8 +214,21 @@ class Misdirected(AccessError):
         )
 
 
+class NotSigned(AccessError):
+    def __init__(self, vendor: str) -> None:
+        super().__init__(
+            f"this is not signed as {vendor} would: see the server's log, CALLACTORS_VENDOR_SECRETS and"
+            " CALLACTORS_PUBLIC_URL"
+        )
+
+
 class InputError(CallactorsError):
     """The input is wrong; the text says how, and never repeats packet data."""
+
+
+class InvalidCallback(InputError):
+    def __init__(self, vendor: str, reason: str) -> None:
+        super().__init__(f"this is not a callback of {vendor}: {reason}")
 
 
 class BrokenBody(InputError):

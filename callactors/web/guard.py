@@ -27,6 +27,8 @@ from callactors.web.sockets import SUBPROTOCOL
 
 Authorize: TypeAlias = Callable[[web.Request, frozenset[Scope]], Awaitable[Grant]]
 """Returns what a request is granted, of which one of the scopes must be a part, or raises an AccessError."""
+FindKey: TypeAlias = Callable[[web.Request], str | None]
+FindSignature: TypeAlias = Callable[[web.Request], Awaitable[Grant | None]]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _BEARER_SUBPROTOCOL: Final = "bearer."
@@ -59,15 +61,28 @@ class Guard:
         self._busy: dict[str, int] = {}
         self._new_calls: dict[str, Bucket] = {}
 
-    async def admit(self, request: web.Request, opens: frozenset[Scope]) -> Grant:
+    async def admit(
+        self,
+        request: web.Request,
+        opens: frozenset[Scope],
+        *,
+        find_key: FindKey | None = None,
+        find_signature: FindSignature | None = None,
+    ) -> Grant:
         """Return what *request* is granted; the table of routes says which scopes open its route.
+
+        *find_key* says where its key is; what has none may be signed instead.
 
         Raises:
             AccessError: it may not.
         """
         self._check_names(request)
-        authorize = self._authorize
-        grant = self._find_grant(request) if authorize is None else await authorize(request, opens)
+        if self._authorize is not None:
+            grant = await self._authorize(request, opens)
+        else:
+            text = (find_key or _find_key)(request)
+            signed = None if text is not None or find_signature is None else await find_signature(request)
+            grant = signed or self._find_grant(request, text)
         if grant.scopes.isdisjoint(opens):
             raise InsufficientScope(opens)
         if grant.prefix and "call_id" in request.match_info:
@@ -116,7 +131,7 @@ class Guard:
 
     def holding(self, request: web.Request, on_end: Callable[[], None]) -> AbstractContextManager[None]:
         """Call *on_end* if what *request* was granted ends."""
-        if self._authorize is not None:
+        if self._authorize is not None or not request[GRANT].ends:
             return nullcontext()
         return get_system(request).keys.holding(request[GRANT], on_end)
 
@@ -129,9 +144,8 @@ class Guard:
             address = told.strip()
         return address
 
-    def _find_grant(self, request: web.Request) -> Grant:
+    def _find_grant(self, request: web.Request, text: str | None) -> Grant:
         keys = get_system(request).keys
-        text = _find_key(request)
         if text is not None:
             grant = keys.find(text)
             if grant is None:
@@ -161,13 +175,24 @@ def get_guard(request: web.Request) -> Guard:
     return request.config_dict[GUARD] if guard is None else guard
 
 
-def guarded(handler: Handler, opens: frozenset[Scope]) -> Handler:
-    """Wrap *handler* so that it gets only requests that one of the scopes opens; their grant is in GRANT."""
+def guarded(
+    handler: Handler,
+    opens: frozenset[Scope],
+    *,
+    find_key: FindKey | None = None,
+    find_signature: FindSignature | None = None,
+) -> Handler:
+    """Wrap *handler* so that it gets only requests that one of the scopes opens; their grant is in GRANT.
+
+    *find_key* and *find_signature* are as `Guard.admit` has them.
+    """
 
     @wraps(handler)
     async def guard(request: web.Request) -> web.StreamResponse:
         guard = get_guard(request)
-        request[GRANT] = grant = await guard.admit(request, opens)
+        request[GRANT] = grant = await guard.admit(
+            request, opens, find_key=find_key, find_signature=find_signature
+        )
         guard.begin(grant)
         try:
             return await handler(request)

@@ -1,17 +1,17 @@
 """Packets and completes come in."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
-from callactors.errors import BrokenBody, SlowBody, Unauthorized, UnsupportedCharset, UnsupportedMediaType
+from callactors.errors import Unauthorized, UnsupportedCharset, UnsupportedMediaType
 from callactors.facts import Accepted, Completed
 from callactors.packets import check_call_id, read_complete, read_packet
 from callactors.sequence import Range
+from callactors.web.body import find_encoding, read_body
 from callactors.web.guard import get_guard
-from callactors.web.inflate import ENCODINGS, InflatedReader, inflate
+from callactors.web.inflate import InflatedReader
 from callactors.web.keys import get_system
 from callactors.web.limits import get_limits
 from callactors.web.lines import LineFailed, LineIngest
@@ -37,7 +37,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 
 async def _stream_lines(request: web.Request, call_id: str) -> web.StreamResponse:
-    encoding = _find_encoding(request)
+    encoding = find_encoding(request)
     _check_charset(request)
     ingest, body = LineIngest(get_system(request), call_id, get_limits(request)), request.content
     try:
@@ -59,40 +59,12 @@ async def complete(request: web.Request) -> web.StreamResponse:
 
 
 async def _read_json(request: web.Request) -> bytes:
-    encoding = _find_encoding(request)
-    try:
-        body = await (request.read() if request.content.is_eof() else _read_slowly(request))
-    except (ConnectionError, web.RequestPayloadError):
-        raise BrokenBody from None
-    if encoding is not None:
-        body = inflate(body, encoding, request.client_max_size)
+    body = await read_body(request)
     if body and request.headers.get("Content-Type") not in _JSON:
         if request.content_type != "application/json":
             raise UnsupportedMediaType
         _check_charset(request)
     return body
-
-
-async def _read_slowly(request: web.Request) -> bytes:
-    """Read a body that has not come as a whole with its head."""
-    timeout = get_limits(request).body_timeout
-    try:
-        async with asyncio.timeout(timeout):
-            return await request.read()
-    except TimeoutError:
-        raise SlowBody(timeout) from None
-
-
-def _find_encoding(request: web.Request) -> str | None:
-    """Return how the body is compressed, None if it is not.
-
-    Raises:
-        UnsupportedMediaType: it is, in a way that nobody inflates here.
-    """
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
-    if encoding is not None and not (get_limits(request).is_compression_allowed and encoding in ENCODINGS):
-        raise UnsupportedMediaType
-    return encoding
 
 
 def _check_charset(request: web.Request) -> None:

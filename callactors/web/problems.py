@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from aiohttp import web
 
+from callactors.access import mask_keys
 from callactors.errors import (
     ActorFailed,
     ActorStopped,
@@ -24,6 +25,7 @@ from callactors.errors import (
     Fenced,
     ForeignOrigin,
     InsufficientScope,
+    InvalidCallback,
     InvalidCallId,
     InvalidFields,
     InvalidJson,
@@ -34,6 +36,7 @@ from callactors.errors import (
     LineTooLong,
     MailboxFull,
     Misdirected,
+    NotSigned,
     Overloaded,
     SequenceConflict,
     SequenceWindow,
@@ -83,6 +86,8 @@ PROBLEMS: Final[dict[type[CallactorsError], Problem]] = {
     InsufficientScope: Problem(403, "insufficient-scope", "The key does not open this"),
     CallNotAllowed: Problem(403, "call-not-allowed", "The key is for other calls"),
     ForeignOrigin: Problem(403, "foreign-origin", "Not from this page"),
+    NotSigned: Problem(403, "not-signed", "The signature is wrong"),
+    InvalidCallback: Problem(422, "invalid-callback", "This is not the vendor's callback"),
     Misdirected: Problem(421, "misdirected", "Not by this name"),
     SlowBody: Problem(408, "request-timeout", "The body came too slowly"),
     UnknownCall: Problem(404, "unknown-call", "No such call"),
@@ -207,4 +212,4 @@ def _respond(request: web.Request, told: dict[str, Any]) -> web.Response:
 
 
 def _instance(request: web.Request) -> str:
-    return request.path[:200]
+    return mask_keys(request.path)[:200]

@@ -1,7 +1,7 @@
 """What the WebSockets have in common."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -17,8 +17,12 @@ _READ_SIZE: Final = 16 * 1024
 HEARTBEATS: Final = frozenset({WSMsgType.PING, WSMsgType.PONG})
 
 
-async def accept(request: web.Request, *, max_message: int) -> web.WebSocketResponse:
+async def accept(
+    request: web.Request, *, max_message: int, protocols: Sequence[str] = (SUBPROTOCOL,)
+) -> web.WebSocketResponse:
     """Return the WebSocket that *request* asks for; a message of more than *max_message* bytes closes it.
+
+    Of *protocols*, the first that it offers too is answered.
 
     Raises:
         UpgradeRequired: it asks for none.
@@ -29,7 +33,7 @@ async def accept(request: web.Request, *, max_message: int) -> web.WebSocketResp
         autoping=False,
         compress=False,
         max_msg_size=max_message,
-        protocols=(SUBPROTOCOL,),
+        protocols=protocols,
     )
     if not ws.can_prepare(request):
         raise UpgradeRequired

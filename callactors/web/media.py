@@ -1,0 +1,267 @@
+"""Media streams of vendors: each message becomes a packet, and the streams' ends are the call's."""
+
+import asyncio
+import logging
+from asyncio import Future, Task
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from time import monotonic
+from typing import Any, Final, TypeAlias
+from uuid import uuid4
+
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from callactors.errors import AccessError, CallactorsError, CallClosed, CallError, Draining, Unavailable
+from callactors.facts import Accepted
+from callactors.messages import BeginStream, DropStream, EndStream, FromVendor
+from callactors.packets import Packet
+from callactors.system import CallSystem
+from callactors.vendors.json_media import JsonMediaParser
+from callactors.vendors.preamble import SUBPROTOCOLS, PreambleParser
+from callactors.vendors.steps import Begin, End, Ignored, MediaParser, Step, WrongMessage
+from callactors.web import sockets
+from callactors.web.buckets import Bucket
+from callactors.web.guard import GRANT, get_guard
+from callactors.web.keys import get_system
+from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
+from callactors.web.parameters import MediaQuery, read_query
+from callactors.web.vendor_access import get_vendor_rules
+
+log = logging.getLogger(__name__)
+
+_MAX_MESSAGE: Final = 1024 * 1024
+_START_TIMEOUT: Final = 10.0
+_TELL_TIMEOUT: Final = 60.0  # how long an end is told again and again that cannot be stored
+_WRONG_RATE: Final = 10.0  # messages a second that nobody understands
+_WRONG_BURST: Final = 20.0
+_MAX_REASON: Final = 123  # bytes, RFC 6455, 5.5
+_IN_ORDER: Final = frozenset({WSCloseCode.OK, WSCloseCode.GOING_AWAY, 1005})  # 1005: closed without a code
+_SHUTDOWN: Final = (WSCloseCode.SERVICE_RESTART, "the server is shutting down")
+_TOPIC: Final = "media sockets"  # nothing is published: subscribers hear of the shutdown
+
+_What: TypeAlias = Sequence[Packet] | FromVendor
+
+
+async def media(request: web.Request) -> web.WebSocketResponse:
+    """Take a stream of Twilio, SignalWire, Fonoster, Telnyx, Plivo or Exotel: JSON with audio in base64."""
+    rules, query = get_vendor_rules(request), read_query(request, MediaQuery)
+    vendor = query.vendor or rules.media_vendor
+    return await _take(request, JsonMediaParser(vendor, store_media=rules.store_media))
+
+
+async def media_with_key(request: web.Request) -> web.WebSocketResponse:
+    """Do the same; the key stands in the path, for vendors that can send none elsewhere."""
+    return await media(request)
+
+
+async def binary_media(request: web.Request) -> web.WebSocketResponse:
+    """Take a stream of jambonz, FreeSWITCH, Asterisk or Vonage: a text first, and audio in binary messages."""
+    rules, query = get_vendor_rules(request), read_query(request, BinaryMediaQuery)
+    parser = PreambleParser(
+        query.vendor, connection=uuid4().hex, call_id=query.call_id, store_media=rules.store_media
+    )
+    return await _take(request, parser, SUBPROTOCOLS)
+
+
+async def binary_media_with_key(request: web.Request) -> web.WebSocketResponse:
+    """Do the same; the key stands in the path, for vendors that can send none elsewhere."""
+    return await binary_media(request)
+
+
+async def _take(
+    request: web.Request, parser: MediaParser, protocols: Sequence[str] = ()
+) -> web.WebSocketResponse:
+    system = get_system(request)
+    system.check_not_draining()
+    ws = await sockets.accept(request, max_message=_MAX_MESSAGE, protocols=protocols)
+    connection = _MediaSocket(system, request, ws, parser)
+    lifetime = system.hub.subscribe(_TOPIC, on_end=lambda _: connection.close(*_SHUTDOWN))
+    try:
+        ended = partial(connection.close, WSCloseCode.POLICY_VIOLATION, "the key has ended")
+        with get_guard(request).holding(request, ended):
+            await connection.run()
+    finally:
+        lifetime.close()
+        await connection.stop()
+    return ws
+
+
+class _MediaSocket:
+    """One connection. A vendor sends nothing twice, so what could not be stored now is asked about again."""
+
+    def __init__(
+        self, system: CallSystem, request: web.Request, ws: web.WebSocketResponse, parser: MediaParser
+    ) -> None:
+        self._system = system
+        self._request = request
+        self._ws = ws
+        self._parser = parser
+        self._loop = asyncio.get_running_loop()
+        self._begin: Begin | None = None
+        self._has_ended = False
+        self._together: list[Packet] = []
+        self._again: list[tuple[_What, Unavailable]] = []
+        self._unsettled = 0
+        self._size = 0
+        self._has_settled = asyncio.Event()
+        self._closing: Task[None] | None = None
+        self._wrong = Bucket(_WRONG_RATE, burst=_WRONG_BURST)
+        self._counts: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Take messages until the connection ends, and tell how it did."""
+        timer = self._loop.call_later(_START_TIMEOUT, self._on_no_start)
+        try:
+            async for message in sockets.read_messages(self._ws):
+                if message.type not in sockets.HEARTBEATS and self._closing is None:
+                    self._read(message)
+                    if not self._counts["messages"] % TOGETHER:
+                        await asyncio.sleep(0)
+                    while self._unsettled >= WINDOW or self._size >= WINDOW_SIZE or self._again:
+                        await self._settle()
+        finally:
+            timer.cancel()
+        self._ask_together()
+        await self._tell_end()
+
+    def close(self, code: int, reason: str) -> None:
+        """Take nothing more, and close."""
+        if self._closing is None:
+            told = reason.encode("ascii", "replace")[:_MAX_REASON]
+            self._closing = asyncio.create_task(sockets.close(self._request, self._ws, code, told))
+
+    async def stop(self) -> None:
+        """Wait until the connection is closed."""
+        if self._closing is not None:
+            await asyncio.gather(self._closing, return_exceptions=True)
+        log.info("a media stream of %s has ended: %s", self._name, dict(self._counts))
+
+    @property
+    def _name(self) -> str:
+        call_id = "no call" if self._begin is None else f"call {self._begin.call_id}"
+        return f"{call_id} ({self._parser.vendor or 'unknown vendor'})"
+
+    def _on_no_start(self) -> None:
+        if self._begin is None:
+            self._refuse(f"no start came within {_START_TIMEOUT:g} s")
+
+    def _refuse(self, reason: str) -> None:
+        log.warning("a media stream of %s is refused: %s", self._name, reason)
+        self.close(WSCloseCode.POLICY_VIOLATION, reason)
+
+    def _read(self, message: WSMessage) -> None:
+        self._counts["messages"] += 1
+        try:
+            is_text = message.type is WSMsgType.TEXT
+            steps = self._parser.text(message.data) if is_text else self._parser.binary(message.data)
+            for step in steps:
+                self._do(step)
+        except WrongMessage as error:
+            self._counts["wrong"] += 1
+            if self._begin is None or not self._wrong.take(monotonic()):
+                self._refuse(str(error))
+            elif self._counts["wrong"] == 1:
+                log.warning("%s: a message is left out: %s", self._name, error)
+        except (AccessError, CallError, Unavailable) as error:
+            self._refuse(str(error))
+
+    def _do(self, step: Step) -> None:
+        match step:
+            case Packet():
+                self._together.append(step)
+                self._size += len(step.data)
+                if len(self._together) == 1:
+                    self._loop.call_soon(self._ask_together)  # those that are here already are read first
+            case Begin(call_id, stream, metadata):
+                self._request[GRANT].check([call_id])
+                get_guard(self._request).count_call(self._request, call_id)
+                self._begin = step
+                self._ask(BeginStream(stream, metadata))
+            case End(ends_call):
+                self._ask_together()
+                self._has_ended = True
+                self._ends_call = ends_call
+            case Ignored(event):
+                self._counts[f"ignored {event}"] += 1
+
+    def _ask_together(self) -> None:
+        if packets := self._together:
+            self._together = []
+            self._ask(packets)
+
+    def _ask(self, what: _What) -> None:
+        try:
+            reply = self._start(what)
+        except Unavailable as error:
+            self._again.append((what, error))
+        else:
+            self._unsettled += 1
+            reply.add_done_callback(partial(self._on_settled, what))
+
+    def _start(self, what: _What) -> "Future[Any]":
+        if self._begin is None:
+            raise RuntimeError("a parser tells the beginning first")
+        if isinstance(what, FromVendor):
+            return self._system.hear(self._begin.call_id, what)
+        return self._system.accept_many(self._begin.call_id, what)
+
+    def _on_settled(self, what: _What, reply: "Future[Any]") -> None:
+        self._unsettled -= 1
+        self._has_settled.set()
+        if reply.cancelled():
+            return
+        error, answer = reply.exception(), None
+        if error is None:
+            answer = reply.result()
+        elif isinstance(error, Unavailable):
+            self._again.append((what, error))
+            return
+        elif isinstance(error, CallactorsError):
+            self._on_refused(error)
+        if not isinstance(what, FromVendor):
+            self._on_packets(what, answer or ())
+
+    def _on_packets(self, packets: Sequence[Packet], answer: Sequence[object]) -> None:
+        """Look at what became of *packets*; those that are asked about again still count."""
+        again, failure, index = [], None, 0
+        for outcome in answer:
+            count = outcome.packets if isinstance(outcome, Accepted) else 1
+            if isinstance(outcome, Unavailable):
+                again += packets[index : index + count]
+                failure = outcome
+            elif isinstance(outcome, CallactorsError):
+                self._on_refused(outcome)
+            index += count
+        if failure is not None:
+            self._again.append((again, failure))
+        self._size -= sum([len(packet.data) for packet in packets]) - sum([len(p.data) for p in again])
+
+    def _on_refused(self, error: CallactorsError) -> None:
+        self._counts["refused"] += 1
+        if self._counts["refused"] == 1:
+            log.warning("%s: a packet is refused: %s", self._name, error)
+        if isinstance(error, CallClosed):
+            self.close(WSCloseCode.OK, "the call is over")
+
+    async def _settle(self) -> None:
+        """Wait for an answer, or ask again about what could not be stored."""
+        if self._unsettled:
+            self._has_settled.clear()
+            await self._has_settled.wait()
+            return
+        again, self._again = self._again, []
+        for what, error in again:
+            if isinstance(error, Draining):
+                self._counts["lost"] += 1 if isinstance(what, FromVendor) else len(what)
+        again = [(what, error) for what, error in again if not isinstance(error, Draining)]
+        if again:
+            await asyncio.sleep(max(error.retry_after for _, error in again))
+        for what, _ in again:
+            self._ask(what)
+
+    async def _tell_end(self) -> None:
+        """Tell the call that the stream is over, or lost, when all before is stored."""
+        if self._begin is None:
+            return
+        ...
