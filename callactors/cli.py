@@ -24,6 +24,8 @@ from callactors.admin import add_keys_command, add_purge_command, run_keys, run_
 from callactors.app import make_app
 from callactors.errors import KeysMissing, StartupError, UnknownKey, UvloopNotFound, WrongSettings
 from callactors.settings import Settings, read_settings
+from callactors.simulate.arguments import add_replay_command, add_simulate_command
+from callactors.simulate.command import WrongUsage, run_replay, run_simulate
 from callactors.tls import make_context
 from callactors.turns import ShortTurns
 from callactors.web.doorman import open_door
@@ -32,10 +34,12 @@ from callactors.web.keys import SYSTEM
 log = logging.getLogger("callactors")
 
 _BACKLOG: Final = 4096
+_INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
 _LINGERING: Final = 2.0  # seconds that the rest of a refused body is read
 _OTHER_FILES: Final = 128
 _NOT_HTTP: Final = (HttpProcessingError, web.RequestPayloadError)
 _LOG_FORMAT: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_CLIENTS: Final = {"simulate": run_simulate, "replay": run_replay}
 _HANDLER_MARGIN: Final = 1.0  # seconds: a handler waits for the database no longer than ack_timeout
 
 _READY: Final = """callactors listens on {url}
@@ -61,13 +65,15 @@ def _is_worth_telling(record: logging.LogRecord) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 could not start or be done, 2 wrong usage."""
+    """Run the command and return its exit code: 0 done, 1 could not be done, 2 wrong usage, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Formatter(_LOG_FORMAT))
     logging.getLogger("aiohttp.server").addFilter(_is_worth_telling)
     logging.getLogger("transitions").setLevel(logging.WARNING)
+    if options.command in _CLIENTS:
+        return _run_client(options)
     try:
         settings = read_settings(vars(options))
         if options.command == "serve":
@@ -110,7 +116,20 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
     add_keys_command(commands)
     add_purge_command(commands)
+    add_simulate_command(commands)
+    add_replay_command(commands)
     return parser
+
+
+def _run_client(options: argparse.Namespace) -> int:
+    try:
+        finished = asyncio.run(_CLIENTS[options.command](options))
+    except WrongUsage as error:
+        return _refuse(str(error), 2)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    print(finished.text)
+    return finished.code
 
 
 def _choose_loop(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:

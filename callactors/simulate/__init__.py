@@ -1,0 +1,1 @@
+"""Clients that speak what vendors speak: one makes calls up, one plays what was captured."""
