@@ -17,6 +17,7 @@ from callactors.web.guard import GuardRules
 from callactors.web.limits import Limits
 from callactors.web.problems import no_route
 from callactors.web.setup import routes, setup
+from callactors.web.vendor_access import VendorRules, make_verifiers
 
 
 def create_app() -> web.Application:
@@ -27,7 +28,13 @@ def create_app() -> web.Application:
 def make_app(settings: Settings) -> web.Application:
     """Return the application; without a database URL it starts and stops a PostgreSQL of its own."""
     app = web.Application(client_max_size=settings.max_body)
-    setup(app, _system(settings), rules=_rules(settings), limits=_limits(settings))
+    setup(
+        app,
+        _system(settings),
+        rules=_rules(settings),
+        limits=_limits(settings),
+        vendors=_vendors(settings),
+    )
     app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
     return app
 
@@ -66,6 +73,18 @@ def _rules(settings: Settings) -> GuardRules:
         origins=settings.origins | own,
         proxies=settings.trusted_proxies,
         is_insecure=settings.insecure,
+    )
+
+
+def _vendors(settings: Settings) -> VendorRules:
+    secrets: dict[str, list[str]] = {}
+    for vendor, secret in settings.vendor_secrets:
+        secrets.setdefault(vendor, []).append(secret.get_secret_value())
+    return VendorRules(
+        verifiers=make_verifiers(secrets),
+        public_url=settings.public_url,
+        media_vendor=settings.media_vendor,
+        store_media=settings.store_media,
     )
 
 

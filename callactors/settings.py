@@ -5,9 +5,9 @@ import socket
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, IPvAnyNetwork, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -23,6 +23,11 @@ Count = Annotated[int, Field(ge=1)]
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _split_pairs(value: object) -> object:
+    parts = _split(value)
+    return [part.split("=", 1) for part in parts] if isinstance(parts, list) else parts
 
 
 def read_duration(text: str) -> timedelta:
@@ -46,6 +51,8 @@ def _read_duration(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration), Field(gt=timedelta())]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+Vendor = Literal["twilio", "texml", "signalwire", "plivo", "telnyx", "jambonz", "vonage"]
+VendorSecrets = Annotated[tuple[tuple[Vendor, SecretStr], ...], NoDecode, BeforeValidator(_split_pairs)]
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -74,6 +81,11 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     uvloop: bool = False
+
+    vendor_secrets: VendorSecrets = ()
+    media_vendor: Literal["twilio", "signalwire", "fonoster", "telnyx", "plivo", "exotel"] | None = None
+    store_media: bool = False
+
     node: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/]+$")] | None = None
 
     grace: Seconds = 1.0

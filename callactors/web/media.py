@@ -25,7 +25,7 @@ from callactors.web.buckets import Bucket
 from callactors.web.guard import GRANT, get_guard
 from callactors.web.keys import get_system
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
-from callactors.web.parameters import MediaQuery, read_query
+from callactors.web.parameters import BinaryMediaQuery, MediaQuery, read_query
 from callactors.web.vendor_access import get_vendor_rules
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ _TELL_TIMEOUT: Final = 60.0  # how long an end is told again and again that cann
 _WRONG_RATE: Final = 10.0  # messages a second that nobody understands
 _WRONG_BURST: Final = 20.0
 _MAX_REASON: Final = 123  # bytes, RFC 6455, 5.5
-_IN_ORDER: Final = frozenset({WSCloseCode.OK, WSCloseCode.GOING_AWAY, 1005})  # 1005: closed without a code
+_IN_ORDER: Final = frozenset({WSCloseCode.OK, WSCloseCode.GOING_AWAY, 0})  # 0: closed without a code
 _SHUTDOWN: Final = (WSCloseCode.SERVICE_RESTART, "the server is shutting down")
 _TOPIC: Final = "media sockets"  # nothing is published: subscribers hear of the shutdown
 
@@ -56,7 +56,7 @@ async def media_with_key(request: web.Request) -> web.WebSocketResponse:
 
 
 async def binary_media(request: web.Request) -> web.WebSocketResponse:
-    """Take a stream of jambonz, FreeSWITCH, Asterisk or Vonage: a text first, and audio in binary messages."""
+    """Take a stream of jambonz, FreeSWITCH, Asterisk or Vonage: a text first, then audio as it is."""
     rules, query = get_vendor_rules(request), read_query(request, BinaryMediaQuery)
     parser = PreambleParser(
         query.vendor, connection=uuid4().hex, call_id=query.call_id, store_media=rules.store_media
@@ -98,7 +98,7 @@ class _MediaSocket:
         self._ws = ws
         self._parser = parser
         self._loop = asyncio.get_running_loop()
-        self._begin: Begin | None = None
+        self._call_id = self._stream = ""
         self._has_ended = False
         self._together: list[Packet] = []
         self._again: list[tuple[_What, Unavailable]] = []
@@ -139,11 +139,11 @@ class _MediaSocket:
 
     @property
     def _name(self) -> str:
-        call_id = "no call" if self._begin is None else f"call {self._begin.call_id}"
-        return f"{call_id} ({self._parser.vendor or 'unknown vendor'})"
+        call = f"call {self._call_id}" if self._call_id else "no call"
+        return f"{call} ({self._parser.vendor or 'unknown vendor'})"
 
     def _on_no_start(self) -> None:
-        if self._begin is None:
+        if not self._call_id:
             self._refuse(f"no start came within {_START_TIMEOUT:g} s")
 
     def _refuse(self, reason: str) -> None:
@@ -159,8 +159,9 @@ class _MediaSocket:
                 self._do(step)
         except WrongMessage as error:
             self._counts["wrong"] += 1
-            if self._begin is None or not self._wrong.take(monotonic()):
+            if not self._call_id or not self._wrong.take(monotonic()):
                 self._refuse(str(error))
+                sockets.stop_reading(self._request)
             elif self._counts["wrong"] == 1:
                 log.warning("%s: a message is left out: %s", self._name, error)
         except (AccessError, CallError, Unavailable) as error:
@@ -176,12 +177,12 @@ class _MediaSocket:
             case Begin(call_id, stream, metadata):
                 self._request[GRANT].check([call_id])
                 get_guard(self._request).count_call(self._request, call_id)
-                self._begin = step
+                self._call_id, self._stream = call_id, stream
                 self._ask(BeginStream(stream, metadata))
             case End(ends_call):
                 self._ask_together()
                 self._has_ended = True
-                self._ends_call = ends_call
+                self._ask(EndStream(self._stream, ends_call))
             case Ignored(event):
                 self._counts[f"ignored {event}"] += 1
 
@@ -200,11 +201,9 @@ class _MediaSocket:
             reply.add_done_callback(partial(self._on_settled, what))
 
     def _start(self, what: _What) -> "Future[Any]":
-        if self._begin is None:
-            raise RuntimeError("a parser tells the beginning first")
         if isinstance(what, FromVendor):
-            return self._system.hear(self._begin.call_id, what)
-        return self._system.accept_many(self._begin.call_id, what)
+            return self._system.hear(self._call_id, what)
+        return self._system.accept_many(self._call_id, what)
 
     def _on_settled(self, what: _What, reply: "Future[Any]") -> None:
         self._unsettled -= 1
@@ -224,7 +223,9 @@ class _MediaSocket:
 
     def _on_packets(self, packets: Sequence[Packet], answer: Sequence[object]) -> None:
         """Look at what became of *packets*; those that are asked about again still count."""
-        again, failure, index = [], None, 0
+        again: list[Packet] = []
+        failure: Unavailable | None = None
+        index = 0
         for outcome in answer:
             count = outcome.packets if isinstance(outcome, Accepted) else 1
             if isinstance(outcome, Unavailable):
@@ -235,7 +236,7 @@ class _MediaSocket:
             index += count
         if failure is not None:
             self._again.append((again, failure))
-        self._size -= sum([len(packet.data) for packet in packets]) - sum([len(p.data) for p in again])
+        self._size -= _size_of(packets) - _size_of(again)
 
     def _on_refused(self, error: CallactorsError) -> None:
         self._counts["refused"] += 1
@@ -254,14 +255,25 @@ class _MediaSocket:
         for what, error in again:
             if isinstance(error, Draining):
                 self._counts["lost"] += 1 if isinstance(what, FromVendor) else len(what)
-        again = [(what, error) for what, error in again if not isinstance(error, Draining)]
+        again = [one for one in again if not isinstance(one[1], Draining)]
         if again:
             await asyncio.sleep(max(error.retry_after for _, error in again))
         for what, _ in again:
             self._ask(what)
 
     async def _tell_end(self) -> None:
-        """Tell the call that the stream is over, or lost, when all before is stored."""
-        if self._begin is None:
-            return
-        ...
+        """Tell the call that the stream is over, or lost, and wait until all is stored."""
+        if self._call_id and not self._has_ended:
+            is_orderly = self._closing is None and self._ws.close_code in _IN_ORDER
+            is_end = self._parser.ends_by_close and is_orderly
+            self._ask(EndStream(self._stream, True) if is_end else DropStream(self._stream))
+        try:
+            async with asyncio.timeout(_TELL_TIMEOUT):
+                while self._unsettled or self._again:
+                    await self._settle()
+        except TimeoutError:
+            log.error("%s: what came last, or how it ended, could not be stored", self._name)
+
+
+def _size_of(packets: Sequence[Packet]) -> int:
+    return sum([len(packet.data) for packet in packets])

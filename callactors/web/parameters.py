@@ -121,6 +121,19 @@ class AuditQuery(_Query):
     limit: int = _limit(1_000, 100)
 
 
+class MediaQuery(_Query):
+    """Whose stream of JSON it is; by default found by what comes."""
+
+    vendor: Literal["twilio", "signalwire", "fonoster", "telnyx", "plivo", "exotel"] | None = None
+
+
+class BinaryMediaQuery(_Query):
+    """Whose stream it is, by default found by what comes, and the call's id where the vendor tells none."""
+
+    vendor: Literal["jambonz", "mod_audio_fork", "asterisk", "vonage"] | None = None
+    call_id: CallId | None = None
+
+
 class NoQuery(_Query):
     """No parameters."""
 

@@ -18,13 +18,24 @@ from callactors.web import (
     docs,
     frames,
     health,
+    hooks,
     ingest,
     ingest_socket,
+    media,
     supervisor,
 )
 from callactors.web.guard import guarded
-from callactors.web.parameters import AuditQuery, CallsQuery, EventsQuery, NoQuery, PacketsQuery
+from callactors.web.parameters import (
+    AuditQuery,
+    BinaryMediaQuery,
+    CallsQuery,
+    EventsQuery,
+    MediaQuery,
+    NoQuery,
+    PacketsQuery,
+)
 from callactors.web.problems import Handler, answering
+from callactors.web.vendor_access import guarded_for_vendors
 from callactors.web.watch import Watch
 
 Model = type[BaseModel]
@@ -39,7 +50,7 @@ class Frames(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route; *opens* are the scopes that do, None if it is open to all.
+    """A route; *opens* are the scopes that do, None if it is open to all. Vendors have ways in of their own.
 
     The rest is for its description, as the handler's docstring is. *answers* has for each status the models
     of JSON, or other media types; *bodies* the models by media type. *problems* are the handler's own: those
@@ -55,16 +66,23 @@ class Route(NamedTuple):
     query: Model | None = None
     bodies: Mapping[str, Model] = MappingProxyType({})
     frames: Frames | None = None
+    is_for_vendors: bool = False
 
     def make(self) -> web.RouteDef:
-        handler = self.handler if self.opens is None else guarded(self.handler, self.opens)
+        guard = guarded_for_vendors if self.is_for_vendors else guarded
+        handler = self.handler if self.opens is None else guard(self.handler, self.opens)
         if self.method == hdrs.METH_GET:
             return web.get(self.path, answering(handler), allow_head=self.path not in _NO_HEAD)
         return web.route(self.method, self.path, answering(handler))
 
 
 _STREAM: Final = "/v1/call/stream/{call_id}"
-_NO_HEAD: Final = frozenset({_STREAM})
+_MEDIA: Final = "/v1/media"
+_BINARY_MEDIA: Final = "/v1/media/binary"
+_HOOK: Final = "/v1/hooks/{vendor}"
+_NO_HEAD: Final = frozenset(
+    {_STREAM, *(path + token for path in (_MEDIA, _BINARY_MEDIA) for token in ("", "/{token}"))}
+)
 _INGEST: Final = frozenset({Scope.INGEST})
 _SUPERVISE: Final = frozenset({Scope.SUPERVISE})
 _ADMIN: Final = frozenset({Scope.ADMIN})
@@ -109,6 +127,42 @@ _WATCH_FRAMES: Final = Frames(
         frames.Bye,
     ),
 )
+
+
+def _media(path: str, handler: Handler, query: Model) -> Route:
+    """Return the route of vendors' streams; what they send is theirs to describe."""
+    return Route(
+        "GET",
+        path,
+        handler,
+        _INGEST,
+        query=query,
+        problems=(errors.NotSigned,),
+        frames=Frames((), ()),
+        is_for_vendors=True,
+    )
+
+
+def _hook(path: str, handler: Handler) -> Route:
+    return Route(
+        "POST",
+        path,
+        handler,
+        _INGEST,
+        answers={204: ()},
+        problems=(
+            errors.NotSigned,
+            errors.InvalidCallback,
+            errors.BrokenBody,
+            errors.SlowBody,
+            errors.UnsupportedMediaType,
+            errors.CallErased,
+            errors.TooManyNewCalls,
+            *_NOT_STORED,
+            web.HTTPNotFound,
+        ),
+        is_for_vendors=True,
+    )
 
 
 def _file(*media_types: str) -> Mapping[int, Sequence[Any]]:
@@ -213,6 +267,12 @@ ROUTES: Final = (
         query=Watch,
         frames=_WATCH_FRAMES,
     ),
+    _media(_BINARY_MEDIA, media.binary_media, BinaryMediaQuery),
+    _media(_BINARY_MEDIA + "/{token}", media.binary_media_with_key, BinaryMediaQuery),
+    _media(_MEDIA, media.media, MediaQuery),
+    _media(_MEDIA + "/{token}", media.media_with_key, MediaQuery),
+    _hook(_HOOK, hooks.hook),
+    _hook(_HOOK + "/{token}", hooks.hook_with_key),
     Route(
         "GET",
         "/health",

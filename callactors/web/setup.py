@@ -14,6 +14,7 @@ from callactors.web.limits import LIMITS, Limits
 from callactors.web.openapi import describe
 from callactors.web.pacing import PACE, Pace
 from callactors.web.routes import ROUTES
+from callactors.web.vendor_access import VENDOR_RULES, VendorRules
 
 
 def setup(
@@ -23,15 +24,18 @@ def setup(
     rules: GuardRules | None = None,
     limits: Limits | None = None,
     authorize: Authorize | None = None,
+    vendors: VendorRules | None = None,
 ) -> None:
     """Give *system* the lifetime of *app*: it starts with the app, and drains behind the last handler.
 
     Call it on the root application; sub-apps carry routes only. *authorize* decides in place of keys.
+    *vendors* says how those of telephony are taken.
     """
     app[LIMITS] = limits = limits or Limits()
     app[PACE] = Pace(limits.refusals)
     app[GUARD] = Guard(rules or GuardRules(), limits, authorize)
     app[DOCS] = _make_docs()
+    app[VENDOR_RULES] = vendors or VendorRules()
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with system as started:
