@@ -5,8 +5,7 @@ import binascii
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -41,7 +40,7 @@ class VendorRules:
     found by what they send. Audio is stored only with *store_media*.
     """
 
-    verifiers: Mapping[str, Verifier] = MappingProxyType({})
+    verifiers: Mapping[str, Verifier] = field(default_factory=dict)
     public_url: str | None = None
     media_vendor: str | None = None
     store_media: bool = False
