@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 from pytest_aiohttp.plugin import AiohttpClient
 
+from callactors.messages import BeginStream
 from callactors.processors.contract import CallRecord
 from callactors.retry import Done, GiveUp, Outcome, Retry
 from callactors.store.events import Cursor, Position, find_holder
@@ -168,7 +169,10 @@ async def test_every_frame_to_a_supervisor_is_as_described(client: Client) -> No
     system.feed.trouble = "held-back"  # it finds that this is over within a second
     query = {"kinds": "attempt", "since": str(Cursor("another", Position(1, 1)))}
     async with client.ws_connect("/ws/supervisor", params=query) as ws:
-        await ws.send_json({"type": "subscribe", "kinds": ["attempt"], "snapshot": True})
+        kinds = ["attempt", "stream", "status"]
+        await ws.send_json({"type": "subscribe", "kinds": kinds, "snapshot": True})
+        await client.post("/v1/hooks/twilio", data={"CallSid": "new", "CallStatus": "ringing", "From": "+1"})
+        await system.hear("new", BeginStream("MZ1", {}))
         await client.post("/v1/call/stream/new", json=SENT)
         await client.post("/v1/call/complete/new", json={"last_sequence": {"": 1}})
         await client.delete("/v1/call/lost")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from functools import reduce
 from typing import Any, TypeAlias
 
 import pytest
@@ -66,7 +67,8 @@ async def slug(response: ClientResponse) -> tuple[int, str]:
 
 def url_of(path: str) -> str:
     file = "start.js" if path.startswith("/docs/") else "app.js"
-    return path.replace("{call_id}", "c").replace("{name}", file)
+    names = {"{call_id}": "c", "{name}": file, "{vendor}": "twilio", "{token}": "none"}
+    return reduce(lambda url, name: url.replace(name, names[name]), names, path)
 
 
 GUARDED = [route for route in ROUTES if route.opens is not None]

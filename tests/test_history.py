@@ -95,7 +95,9 @@ async def test_packets_of_a_stream_come_in_parts_by_sequence(client: Client) -> 
     assert (told["call_id"], told["stream"], told["next"]) == ("c", "", None)
     assert all(p.pop("received_at").endswith("Z") for p in told["packets"])
     sequences = (0, 1, 3, highest)
-    assert told["packets"] == [{"sequence": s, "data": f"data {s}", "timestamp": 1.0} for s in sequences]
+    assert told["packets"] == [
+        {"sequence": s, "kind": "media", "data": f"data {s}", "timestamp": 1.0} for s in sequences
+    ]
     part = await read(client, "c/packets?limit=2")
     assert ([p["sequence"] for p in part["packets"]], part["next"]) == ([0, 1], 1)
     part = await read(client, "c/packets?limit=2&after=1")

@@ -4,6 +4,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 from callactors.errors import CallErased, UnknownCall
+from callactors.packets import PacketKind
 from callactors.store.connection import Connection
 from callactors.store.events import Cursor, Position
 from callactors.store.summaries import tell_time
@@ -17,8 +18,8 @@ select xid::text::int8 as xid, event_id, version, kind, from_state, to_state, at
 from call_events where call_no = $1 and version > $2 order by version limit $3
 """
 _PACKETS: Final = """
-select sequence, data, timestamp, received_at, found from (
-    select sequence, data, timestamp, received_at, count(*) over () as found,
+select sequence, kind, data, timestamp, received_at, found from (
+    select sequence, kind, data, timestamp, received_at, count(*) over () as found,
         sum(octet_length(data)) over (order by sequence rows unbounded preceding) - octet_length(data) as size
     from (
         select * from packets where call_no = $1 and stream = $2 and sequence > $3 order by sequence limit $4
@@ -71,6 +72,7 @@ async def read_packets(connection: Connection, call_id: str, stream: str, *, aft
     lines = [
         {
             "sequence": record["sequence"],
+            "kind": record["kind"] or PacketKind.MEDIA,
             "data": record["data"],
             "timestamp": record["timestamp"],
             "received_at": tell_time(record["received_at"]),

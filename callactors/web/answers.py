@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from callactors.facts import EventKind
-from callactors.packets import EndReason
+from callactors.packets import EndReason, PacketKind
 from callactors.states import CallState
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -91,9 +91,15 @@ class EventDetails(Answer):
     end_reason: EndReason = may_be_absent("why the call ended")
     generation: int = may_be_absent("of a retry by hand")
     last_error: LastError = may_be_absent()
-    phase: Literal["started", "succeeded", "failed", "given back"] = may_be_absent("of an attempt")
+    phase: Literal["started", "succeeded", "failed", "given back", "stopped", "dropped", "resumed"] = (
+        may_be_absent("of an attempt, or of a vendor's stream")
+    )
     reason: str = may_be_absent("why the attempt failed")
     retry_in: float = may_be_absent("seconds until the next attempt")
+    stream: str = may_be_absent("of a vendor, that began or ended")
+    vendor: str = may_be_absent("whose callback it is")
+    status: str = may_be_absent("in the vendor's own word")
+    told: dict[str, JsonValue] = may_be_absent("what the callback told beside it")
 
 
 class LastEvent(EventDetails):
@@ -162,7 +168,7 @@ class CallInDetail(CallSummary):
 
 
 class EventOfCall(EventDetails):
-    """A transition of a call, or a step of an attempt."""
+    """A transition of a call, a step of an attempt, or what a vendor told."""
 
     version: int
     kind: EventKind
@@ -185,6 +191,7 @@ class StoredPacket(Answer):
     """A packet as it came."""
 
     sequence: Count
+    kind: PacketKind
     data: str
     timestamp: float
     received_at: Time

@@ -76,6 +76,18 @@ class Attempt(_Event):
     type: Literal["attempt"]
 
 
+class VendorStream(_Event):
+    """A vendor's stream of the call has begun, stopped, was dropped, or is back."""
+
+    type: Literal["stream"]
+
+
+class VendorStatus(_Event):
+    """A vendor's callback has told of the call."""
+
+    type: Literal["status"]
+
+
 class Erased(_Event):
     """A call was erased: forget what you know of it."""
 

@@ -117,6 +117,8 @@ _WATCH_FRAMES: Final = Frames(
     (
         frames.Transition,
         frames.Attempt,
+        frames.VendorStream,
+        frames.VendorStatus,
         frames.Erased,
         frames.Snapshot,
         frames.CursorGap,
