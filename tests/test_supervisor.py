@@ -181,6 +181,18 @@ async def test_a_subscribe_that_is_under_way_does_not_outlive_the_key(client: Cl
         await until_true(lambda: (gc.collect(), not count_watching())[1])
 
 
+async def test_who_asks_for_snapshots_all_the_time_is_told_one_a_second(client: Client) -> None:
+    loop = asyncio.get_running_loop()
+    async with watching(client, snapshot=1) as ws:
+        await receive(ws, 1)
+        begin = loop.time()
+        for _ in range(20):
+            await ws.send_json({"type": "subscribe", "snapshot": True})
+        told = [frame["type"] for frame in await receive(ws, 21)]
+        assert told == ["subscribed"] * 20 + ["snapshot"]
+        assert loop.time() - begin > 0.9
+
+
 async def test_what_happens_while_a_snapshot_is_read_is_told_after_it(
     client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:

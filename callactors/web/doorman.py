@@ -17,9 +17,8 @@ from callactors.web.buckets import Bucket
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE: Final = 8  # connections that are let in in one turn of the loop
+_AT_ONCE: Final = 2  # connections that are let in in one turn of the loop
 _LOOKED_AT: Final = 100  # and with those that have gone, or come while the door shuts
-_PAUSE: Final = 0.01
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 _HANDSHAKE_TIMEOUT: Final = 10.0
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -78,6 +77,7 @@ class _Door:
         self._listener = listener
         self._connections = connections
         self._bucket = Bucket(rate, burst=_AT_ONCE)
+        self._pace = _AT_ONCE / rate
         self._handshake = {} if context is None else {"ssl_handshake_timeout": _HANDSHAKE_TIMEOUT}
         self._context = context
         self._entering: set[Task[None]] = set()
@@ -117,7 +117,7 @@ class _Door:
                 continue
             self._let_in(connection)
             if not self._bucket.take(monotonic()):
-                self._open_in(_PAUSE)
+                self._open_in(self._pace)
                 break
 
     def _accept(self) -> socket.socket | None:
@@ -139,7 +139,7 @@ class _Door:
         if self._bucket.take(monotonic()):
             self.open()
         else:
-            self._open_in(_PAUSE)
+            self._open_in(self._pace)
 
     def _let_in(self, connection: socket.socket) -> None:
         task = asyncio.create_task(self._enter(connection))

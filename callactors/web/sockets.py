@@ -13,7 +13,7 @@ SUBPROTOCOL: Final = "callactors.v1"
 HEARTBEAT: Final = 20.0
 SEND_TIMEOUT: Final = 10.0  # how long a peer may take to read what waits for it
 CLOSE_TIMEOUT: Final = 1.0
-_READ_SIZE: Final = 16 * 1024
+_READ_SIZE: Final = 4 * 1024
 HEARTBEATS: Final = frozenset({WSMsgType.PING, WSMsgType.PONG})
 
 

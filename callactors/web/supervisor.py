@@ -41,6 +41,7 @@ SUPERVISORS: Final = "supervisors"  # nothing is published: subscribers hear of 
 _MAX_MESSAGE: Final = 64 * 1024
 _MAX_UNREAD: Final = 256 * 1024  # bytes; a client that has more to read is told nothing until it has read
 _DRAIN_INTERVAL: Final = 0.05
+_SNAPSHOT_INTERVAL: Final = 1.0  # between the beginnings of two that one client is told
 _MESSAGES: Final = 100  # that a client may send in _MESSAGES_INTERVAL
 _MESSAGES_INTERVAL: Final = 10.0
 _MAX_REASON: Final = 123  # bytes, RFC 6455, 5.5
@@ -90,6 +91,7 @@ class _Watching:
         self._is_plain = not request.query
         self._since, self._is_snapshot_due = watch.since, watch.snapshot
         self._log_id, self._last = cursor
+        self._next_snapshot = 0.0
         self._telling: asyncio.Task[None] | None = asyncio.create_task(self._tell())
 
     async def listen(self) -> None:
@@ -194,6 +196,9 @@ class _Watching:
 
     async def _send_snapshot(self) -> None:
         """Tell the calls as they are, in parts; what comes after the cursor, fixed before, follows."""
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(self._next_snapshot - now)
+        self._next_snapshot = max(self._next_snapshot, now) + _SNAPSHOT_INTERVAL
         cursor, number = self._feed.cursor, 0
         async for part, is_last in self._system.snapshot(self._watch.call_id):
             number += 1

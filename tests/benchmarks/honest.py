@@ -4,7 +4,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.benchmarks.load import Plan, Result
+from tests.benchmarks.load import WARM_UP, Plan, Result
 from tests.benchmarks.processes import Server, run_load
 
 CALLS: Final = 200  # each with a connection of its own
@@ -46,7 +46,7 @@ class Honest:
             self.rate = max(_RATE * SHARE / tried.busy // _STEP * _STEP, _STEP)
         return tried
 
-    async def send(self, seconds: float) -> Result:
+    async def send(self, seconds: float, *, warm_up: float = WARM_UP) -> Result:
         """Send for so long and a warm-up."""
         self._runs += 1
         plan = Plan(
@@ -54,6 +54,7 @@ class Honest:
             pid=self._server.pid,
             prefix=f"honest-{self._runs}",
             seconds=seconds,
+            warm_up=warm_up,
             rate=self.rate,
             connections=CALLS,
             calls=CALLS,

@@ -12,7 +12,7 @@ from callactors.store.connection import connect
 from tests.benchmarks.crowd import allow_files
 from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.honest import CALLS, SHARE, Honest, Rounds
-from tests.benchmarks.load import DATA
+from tests.benchmarks.load import DATA, WARM_UP
 from tests.benchmarks.machine import (
     one_core_set_apart,
     peak_memory,
@@ -31,6 +31,7 @@ _SHARE: Final = 0.2  # of all cores, for the hostile
 _LONGER: Final = 50  # four rounds of 150 s are 10 minutes
 _QUIET_LONGER: Final = 20
 _SETTLE: Final = 1.0
+_ARRIVAL: Final = 4.0  # seconds before what is measured, in which the hostile come
 _KEPT_UP: Final = 0.98
 _OTHERS: Final = 0.05
 _FILES: Final = 2_000
@@ -98,15 +99,18 @@ class _Scene:
         await self._run("quiet", seconds)
 
     async def hostile(self, seconds: float) -> None:
+        """Let the hostile come to calls that are under way."""
+        sending = asyncio.create_task(self._run("hostile", seconds, warm_up=_ARRIVAL))
+        await asyncio.sleep(_ARRIVAL / 4)
         async with besetting(RabblePlan(port=self._server.port, kinds=self._kinds, share=self.share)) as told:
-            await self._run("hostile", seconds)
+            await sending
         self.told.append(await told)
         await asyncio.sleep(_SETTLE)
 
-    async def _run(self, name: str, seconds: float) -> None:
+    async def _run(self, name: str, seconds: float, *, warm_up: float = WARM_UP) -> None:
         rounds = self.rounds[name]
         reset_peak_memory(self._server.pid)
-        result = await self.honest.send(seconds)
+        result = await self.honest.send(seconds, warm_up=warm_up)
         rounds.peaks.append(peak_memory(self._server.pid))
         rounds.honest.append(result)
         self.acknowledged |= result.accepted_by_call
