@@ -1,10 +1,11 @@
 """One actor per call: the names for applications that embed callactors."""
 
-from callactors.errors import CallactorsError
+from callactors.errors import AudioNotStored, CallactorsError
 from callactors.packets import CompleteRequest, EndReason, Packet
-from callactors.processors.contract import CallRecord, Processor
+from callactors.processors.contract import Audio, CallRecord, Processor
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.states import CallState
+from callactors.store.contents import StoredPacket
 from callactors.system import CallSystem, SystemOptions
 from callactors.web.keys import get_system
 from callactors.web.setup import routes, setup
@@ -12,6 +13,8 @@ from callactors.web.setup import routes, setup
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Audio",
+    "AudioNotStored",
     "CallRecord",
     "CallState",
     "CallSystem",
@@ -25,6 +28,7 @@ __all__ = [
     "Processor",
     "Retry",
     "RetryPolicy",
+    "StoredPacket",
     "SystemOptions",
     "get_system",
     "routes",

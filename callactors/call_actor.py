@@ -6,6 +6,7 @@ import random
 from asyncio import Task, TimerHandle
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, Final, assert_never
 
@@ -46,6 +47,7 @@ from callactors.processors.contract import CallRecord, Processor
 from callactors.retry import Done, Retry, RetryPolicy
 from callactors.states import CallState
 from callactors.store.claims import Claims
+from callactors.store.contents import Contents, StoredPacket
 from callactors.store.journal import Journal, Verdict, Writer
 from callactors.store.rows import Claimed
 from callactors.tickets import CallTicket, Outcomes, PartTicket
@@ -63,9 +65,9 @@ CHECKPOINT_INTERVAL: Final = 60.0  # each row written is a version that long rea
 class CallServices:
     """What every call's actor works with.
 
-    *max_packets* and *max_size* (characters of data) are what a call may have;
-    *read_data* takes call_id, stream and sequence and returns that packet's data; *spawn* runs an attempt and
-    sees to its end.
+    *max_packets* and *max_size* (characters of data) are what a call may have; *read_data* takes call_id,
+    stream and sequence and returns that packet's data; *read_contents* and *read_page* are for the AI step;
+    *spawn* runs an attempt and sees to its end.
     """
 
     claims: Claims
@@ -76,6 +78,8 @@ class CallServices:
     max_packets: int
     max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
+    read_contents: Callable[[str], Awaitable[Contents]]
+    read_page: Callable[[str, str, int], Awaitable[tuple[Sequence[StoredPacket], int | None]]]
     spawn: Callable[[Coroutine[Any, Any, None]], Task[None]]
     rng: Callable[[], float] = random.random
 
@@ -426,13 +430,16 @@ class CallActor(Actor[str, Message]):
                 call_id=self.key,
                 generation=facts.generation,
                 attempt=facts.attempt,
-                packets=row.packets,
                 deadline=self._services.policy.attempt_timeout,
+                packet_count=row.packets,
+                streams=tuple(sorted(row.streams)),
+                end_reason=facts.end_reason,
+                read_page=partial(self._services.read_page, self.key),
             )
             self._attempt = self._services.spawn(self._run_attempt(record))
 
     async def _run_attempt(self, record: CallRecord) -> None:
-        outcome = await run_attempt(self._services.processor, record)
+        outcome = await run_attempt(self._services.processor, record, self._services.read_contents)
         if not isinstance(outcome, Done):
             log.warning("call %s: attempt %d failed", self.key, record.attempt)
         self.home.tell(AttemptEnded(record.generation, record.attempt, outcome))

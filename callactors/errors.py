@@ -14,6 +14,7 @@ CallactorsError
 │   ├── KeysMissing
 │   ├── TlsFailed
 │   └── UvloopNotFound
+├── AudioNotStored                  of audio only length and digest were kept
 ├── LogPurged                       events behind a position of the log are gone
 ├── UnknownKey                      no such API key, or one that has ended
 ├── BadTransition                   a trigger that the present state does not know
@@ -163,6 +164,14 @@ class TlsFailed(StartupError):
 class UvloopNotFound(StartupError):
     def __init__(self) -> None:
         super().__init__("uvloop is not installed: install callactors[uvloop], or leave --uvloop out")
+
+
+class AudioNotStored(CallactorsError):
+    def __init__(self, call_id: str) -> None:
+        super().__init__(
+            f"of the audio of call {call_id} only length and digest were kept:"
+            " CALLACTORS_STORE_MEDIA would keep all of it"
+        )
 
 
 class LogPurged(CallactorsError):

@@ -35,7 +35,7 @@ from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.retention import Retention
 from callactors.retry import RetryPolicy
-from callactors.store import calls
+from callactors.store import calls, contents
 from callactors.store.api_keys import KeyRing
 from callactors.store.calls import StoredCall
 from callactors.store.claims import Claims
@@ -366,6 +366,8 @@ class CallSystem:
             max_packets=self.options.max_call_packets,
             max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),
+            read_contents=partial(contents.read_contents, self._pool),
+            read_page=partial(contents.read_page, self._pool),
             spawn=self._spawn_attempt,
         )
 

@@ -26,7 +26,7 @@ COMPLETE = CompleteRequest()
 
 async def done(call: CallRecord) -> Outcome:
     """A processor that succeeds at once."""
-    return Done({"packets": call.packets})
+    return Done({"packets": call.packet_count})
 
 
 @asynccontextmanager

@@ -2,19 +2,28 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 from callactors.processors.contract import CallRecord, Processor
 from callactors.retry import Done, GiveUp, Outcome, Retry
+from callactors.store.contents import Contents
 
 _MAX_REASON: Final = 500
 
 
-async def run_attempt(processor: Processor, record: CallRecord) -> Outcome:
-    """Return what *processor* answers within the record's deadline; an error or silence is a Retry."""
+async def run_attempt(
+    processor: Processor, record: CallRecord, read_contents: Callable[[str], Awaitable[Contents]]
+) -> Outcome:
+    """Return what *processor* answers within the record's deadline; an error or silence is a Retry.
+
+    *read_contents* takes the call's id and returns what the record lacks.
+    """
     try:
         async with asyncio.timeout(record.deadline):
-            return _check(await processor(record))
+            contents = await read_contents(record.call_id)
+            return _check(await processor(replace(record, **contents._asdict())))
     except TimeoutError:
         return Retry(f"no answer within {record.deadline:g} s")
     except Exception as error:  # noqa: BLE001  # it is not our code: whatever it raises is a failed attempt

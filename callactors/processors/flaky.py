@@ -32,4 +32,6 @@ class FlakyProcessor:
         await self._sleep(latency)
         if has_failed:
             return Retry("the simulated AI service failed")
-        return Done({"transcript": f"simulated transcript of {call.packets} packets", "sentiment": sentiment})
+        return Done(
+            {"transcript": f"simulated transcript of {call.packet_count} packets", "sentiment": sentiment}
+        )

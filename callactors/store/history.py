@@ -72,7 +72,7 @@ async def read_packets(connection: Connection, call_id: str, stream: str, *, aft
     lines = [
         {
             "sequence": record["sequence"],
-            "kind": record["kind"] or PacketKind.MEDIA,
+            "kind": PacketKind(record["kind"] or PacketKind.MEDIA),
             "data": record["data"],
             "timestamp": record["timestamp"],
             "received_at": tell_time(record["received_at"]),

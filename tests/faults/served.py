@@ -197,7 +197,7 @@ def _make_processor(session: ClientSession, url: str) -> Processor:
             "call_id": call.call_id,
             "generation": call.generation,
             "attempt": call.attempt,
-            "packets": call.packets,
+            "packets": call.packet_count,
         }
         headers = {"Idempotency-Key": call.idempotency_key}
         try:
@@ -207,7 +207,7 @@ def _make_processor(session: ClientSession, url: str) -> Processor:
                 answer = await response.json()
         except ClientError as error:
             return Retry(f"the provider cannot be asked: {type(error).__name__}")
-        return Done({"token": answer["token"], "packets": call.packets})
+        return Done({"token": answer["token"], "packets": call.packet_count})
 
     return ask
 
