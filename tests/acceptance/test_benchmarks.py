@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
 from tests.acceptance.fixtures import Serve
+from tests.acceptance.server import Server
 from tests.benchmarks.body import post_lines
+from tests.benchmarks.callers import CallersPlan
 from tests.benchmarks.fairness import sending
+from tests.benchmarks.histogram import Histogram
 from tests.benchmarks.hostile import besetting, compare
 from tests.benchmarks.load import Plan
 from tests.benchmarks.loud import Kind, LoudPlan
@@ -14,6 +18,8 @@ from tests.benchmarks.mischief import KINDS
 from tests.benchmarks.processes import run_load
 from tests.benchmarks.rabble import RabblePlan
 from tests.benchmarks.report import Report
+from tests.benchmarks.telephony import Scene
+from tests.benchmarks.telephony import compare as compare_calls
 from tests.scenes import Sql
 
 STORED = "select count(*) from packets join calls using (call_no) where call_id like $1"
@@ -73,6 +79,49 @@ async def test_lines_of_a_long_body_are_stored(serve: Serve, sql: Sql) -> None:
     server = await serve()
     assert await post_lines(server.port, 100) == 100
     assert await sql.fetchval(STORED, "body") == 100
+
+
+async def test_messages_of_telephony_legs_are_stored_and_measured(dsn: str, tmp_path: Path) -> None:
+    report = tmp_path / "report"
+    extra = {"MEASURED_REPORT": str(report), "PYTHONPATH": str(Path(__file__).parents[2])}
+    async with Server(tmp_path, dsn=dsn, module="tests.benchmarks.measured", extra=extra) as server:
+        scene = Scene(server.port, server.pid, dsn, report)
+        first, second = await scene.run(5, 0.4), await scene.run(3, 0.4)
+    for step in (first, second):
+        kept, called = step.kept, step.called
+        assert (called.failed, step.unstored) == ({}, 0)
+        assert kept == (sum(called.sent.values()), 0, 0)
+        assert step.acks["count"] == kept.sent
+        assert step.lags["count"] > 0 < called.busy
+        assert 0 < step.acks["p50"] <= step.acks["p99"] <= step.acks["max"]
+    assert first.kept.sent > second.kept.sent > 3 * 20
+
+
+async def test_messages_of_telephony_legs_that_are_missing_or_others_are_found(
+    serve: Serve, dsn: str
+) -> None:
+    server = await serve()
+    plan = CallersPlan(port=server.port, pid=server.pid, run="a run", legs=2, seconds=1.0)
+    one, other = (plan.make_ids(number) for number in range(2))
+    packet = {"sequence": 1, "data": "of another", "timestamp": 0.0, "stream": one.stream}
+    async with (
+        ClientSession() as session,
+        session.post(f"{server.url}/v1/call/stream/{one.call}", json=packet) as response,
+    ):
+        assert response.status == 202
+    assert await compare_calls(dsn, plan, {one.call: 3, other.call: 4}, patience=0.0) == (7, 6, 2)
+
+
+def test_times_are_told_as_no_less_than_they_were() -> None:
+    histogram = Histogram()
+    for number in range(1, 100):
+        histogram.add(number / 1_000 + 0.00005, times=2)
+    histogram.add(100.0)
+    histogram.add(0.0)
+    told = histogram.read().to_json()
+    assert told == {"count": 200, "p50": 50.1, "p99": 99.1, "max": 100_000.0}
+    histogram.clear()
+    assert histogram.read().to_json() == {"count": 0, "p50": 0.0, "p99": 0.0, "max": 0.0}
 
 
 def test_what_was_told_can_be_drawn(tmp_path: Path) -> None:

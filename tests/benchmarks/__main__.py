@@ -23,6 +23,7 @@ from tests.benchmarks.overload import overload
 from tests.benchmarks.recovery import recovery
 from tests.benchmarks.report import Benchmark, Options, Report
 from tests.benchmarks.streams import stream_ndjson, stream_websocket
+from tests.benchmarks.telephony import telephony
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "ingest": ingest,
@@ -37,6 +38,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "fairness": fairness,
     "hostile": hostile,
     "body": body,
+    "telephony": telephony,
 }
 
 

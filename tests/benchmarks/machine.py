@@ -50,6 +50,19 @@ def resident_set(pid: int) -> int:
     raise RuntimeError("smaps_rollup has no Rss")
 
 
+def read_cores() -> tuple[float, float]:
+    """Return for how long the cores that this process may use were busy since the boot, of how long."""
+    names = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    busy = total = 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name in names:
+            ticks = [int(field) for field in fields[:8]]  # without guests, proc_stat(5)
+            total += sum(ticks)
+            busy += sum(ticks) - ticks[3] - ticks[4]  # idle and iowait
+    return busy / os.sysconf("SC_CLK_TCK"), total / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def one_core_set_apart() -> Iterator[int]:
     """Keep this process and those it starts off one core, and yield the number of that core."""
