@@ -122,7 +122,7 @@ class CallActor(Actor[str, Message]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether an attempt runs or waits, or a vendor's connection is open: that is lost with the process."""
+        """Whether an attempt runs or waits, or a vendor's connection is open: it would be lost otherwise."""
         return self._held is not None and bool(
             self._held[0].facts.is_attempting or self._held[0].legs.live or self._pass
         )

@@ -62,10 +62,9 @@ async def retry_many(request: web.Request) -> web.Response:
         asked = (_retry_if_failed(system, call["call_id"]) for call in page.calls)
         retried = sum(await asyncio.gather(*asked))
         await system.note(request[GRANT].name, "calls retried", None, {"calls": retried})
-    told = {"matched": len(page.calls), "retried": retried, "dry_run": is_dry}
-    return json_response(
-        {**told, "cursor": None if page.next is None else str(page.next)}, HTTPStatus.ACCEPTED
-    )
+    cursor = None if page.next is None else str(page.next)
+    told = {"matched": len(page.calls), "retried": retried, "dry_run": is_dry, "cursor": cursor}
+    return json_response(told, HTTPStatus.ACCEPTED)
 
 
 async def _retry_if_failed(system: CallSystem, call_id: str) -> bool:
