@@ -9,6 +9,7 @@ from aiohttp import web
 
 from callactors.actors.registry import RegistryLimits
 from callactors.processors.flaky import FlakyProcessor
+from callactors.processors.gate import GateLimits
 from callactors.retry import RetryPolicy
 from callactors.settings import Settings
 from callactors.store.embedded import EmbeddedPostgres
@@ -106,7 +107,13 @@ def _options(settings: Settings) -> SystemOptions:
         policy=RetryPolicy(
             max_attempts=settings.max_attempts,
             initial=settings.retry_initial,
+            jitter=settings.retry_jitter,
             attempt_timeout=settings.attempt_timeout,
+        ),
+        gate=GateLimits(
+            attempts=settings.ai_concurrency,
+            failures=settings.ai_failures,
+            pause=settings.ai_pause,
         ),
         grace=settings.grace,
         drop_timeout=settings.drop_timeout,

@@ -5,9 +5,16 @@ A decision changes the call in memory and returns a `Change`: what has to be com
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
-from callactors.errors import BadTransition, CallClosed, SequenceWindow, TooManyStreams
+from callactors.errors import (
+    BadTransition,
+    CallClosed,
+    CallEnded,
+    CallNotFailed,
+    SequenceWindow,
+    TooManyStreams,
+)
 from callactors.facts import FRESH, Accepted, Change, Completed, Event, EventKind, Row
 from callactors.legs import MAX_CALLBACKS, NO_LEGS, Lifetimes
 from callactors.packets import CompleteRequest, EndReason, Packet, PacketKind
@@ -26,6 +33,15 @@ WITHOUT_AI: Final = {
     EndReason.CANCELED,
     EndReason.POISON,
 }
+
+
+Admit: TypeAlias = Callable[[], bool]
+"""Whether an attempt of the AI step may begin at once; asked only if one would."""
+
+
+def admitted() -> bool:
+    """Let every attempt begin at once."""
+    return True
 
 
 class Call:
@@ -121,7 +137,7 @@ class Call:
         return Change(run), Accepted(name, expected - 1, False, False, None, self.packets, after.gaps, count)
 
     def complete(
-        self, request: CompleteRequest, *, grace: float, attempt_timeout: float
+        self, request: CompleteRequest, *, grace: float, attempt_timeout: float, admit: Admit = admitted
     ) -> tuple[Change, Completed]:
         """Decide about a complete; *grace* and *attempt_timeout* in seconds."""
         missing = self._missing(request.last_sequence)
@@ -132,7 +148,7 @@ class Call:
         if reason in WITHOUT_AI:
             events += self._fail_at_once()
         elif self.streams.keys() <= request.last_sequence.keys() and request.last_sequence and not missing:
-            events += self._process(attempt_timeout)
+            events += self._process(attempt_timeout, admit)
         change = Change(row=self.row()._replace(metadata=request.metadata or None), events=tuple(events))
         return change, Completed(False, self.facts.state, missing)
 
@@ -213,9 +229,9 @@ class Call:
             return Change(row=self.row()._replace(wakes_anew=True))
         return self._change(self._complete(reason, lifetimes))
 
-    def end_grace(self, *, attempt_timeout: float) -> Change:
+    def end_grace(self, *, attempt_timeout: float, admit: Admit = admitted) -> Change:
         """End the wait for packets in flight: begin the AI step, or archive a call without packets."""
-        return self._change(self._process(attempt_timeout))
+        return self._change(self._process(attempt_timeout, admit))
 
     def begin_attempt(self, *, attempt_timeout: float) -> Change:
         """Begin the next attempt of the AI step."""
@@ -254,16 +270,28 @@ class Call:
         self.facts = replace(self.facts, attempt=self.facts.attempt - 1)
         return self._change([event])
 
-    def retry(self, *, attempt_timeout: float) -> Change:
+    def retry(self, *, attempt_timeout: float, admit: Admit = admitted) -> Change:
         """Begin the next generation of a failed call, with attempts from 1.
 
         Raises:
-            BadTransition: the call has not failed.
+            CallNotFailed: the call has not failed.
         """
+        if self.facts.state is not CallState.FAILED:
+            raise CallNotFailed(self.call_id, self.facts.state)
         state = advance(self.facts.state, Trigger.RETRY)
-        self.facts = replace(self.facts, generation=self.facts.generation + 1, attempt=1)
-        event = self._move(state, {"generation": self.facts.generation})
-        return self._change([event, self._begin_attempt(attempt_timeout, first=True)])
+        generation = self.facts.generation + 1
+        self.facts = replace(self.facts, generation=generation)
+        return self._change(self._begin_step(state, {"generation": generation}, attempt_timeout, admit))
+
+    def cancel(self) -> Change:
+        """End a call that is live as canceled, whatever it is at.
+
+        Raises:
+            CallEnded: it has ended.
+        """
+        if self.facts.state.is_final:
+            raise CallEnded(self.call_id, self.facts.state)
+        return self._change(self._end(EndReason.CANCELED))
 
     def poison(self, reason: str) -> Change:
         """End a call that makes its actor fail again and again; a call that has ended stays as it is."""
@@ -302,12 +330,20 @@ class Call:
         found = {name: stream.gaps_up_to(last_sequence[name]) for name, stream in streams.items()}
         return {name: gaps for name, gaps in found.items() if gaps}
 
-    def _process(self, attempt_timeout: float) -> list[Event]:
+    def _process(self, attempt_timeout: float, admit: Admit) -> list[Event]:
         if not self.has_content:
             return [self._step(Trigger.PROCESS, {}), self._step(Trigger.ARCHIVE, {})]
         state = advance(self.facts.state, Trigger.PROCESS)
-        self.facts = replace(self.facts, attempt=1)
-        return [self._move(state, {}), self._begin_attempt(attempt_timeout, first=True)]
+        return self._begin_step(state, {}, attempt_timeout, admit)
+
+    def _begin_step(
+        self, state: CallState, detail: Mapping[str, Any], attempt_timeout: float, admit: Admit
+    ) -> list[Event]:
+        """Go to the AI step, and begin its first attempt unless that has to wait."""
+        is_admitted = admit()
+        self.facts = replace(self.facts, attempt=int(is_admitted))
+        event = self._move(state, detail, wake_in=0.0)
+        return [event, self._begin_attempt(attempt_timeout, first=True)] if is_admitted else [event]
 
     def _complete(self, reason: EndReason, lifetimes: Lifetimes) -> list[Event]:
         """End a call in progress; what is on its way in live streams has longer."""

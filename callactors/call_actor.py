@@ -32,18 +32,22 @@ from callactors.messages import (
     AcceptMany,
     AttemptEnded,
     BeginStream,
+    ByHand,
+    CancelCall,
     Complete,
     Describe,
     DropStream,
     EndStream,
     FromVendor,
     Message,
+    RetryCall,
     TellStatus,
     Wake,
 )
 from callactors.packets import Packet
 from callactors.processors.attempt import run_attempt
 from callactors.processors.contract import CallRecord, Processor
+from callactors.processors.gate import Gate, Pass
 from callactors.retry import Done, Retry, RetryPolicy
 from callactors.states import CallState
 from callactors.store.claims import Claims
@@ -73,6 +77,7 @@ class CallServices:
     claims: Claims
     journal: Journal
     processor: Processor
+    gate: Gate
     policy: RetryPolicy
     lifetimes: Lifetimes
     max_packets: int
@@ -97,6 +102,7 @@ class CallActor(Actor[str, Message]):
         "_heard_at",
         "_held",
         "_is_due",
+        "_pass",
         "_services",
         "_started_at",
         "_timer",
@@ -110,13 +116,16 @@ class CallActor(Actor[str, Message]):
         self._timer: TimerHandle | None = None
         self._is_due = False
         self._attempt: Task[None] | None = None
+        self._pass: Pass | None = None
         self._unwritten = 0
         self._checkpoint_at = self._heard_at = self._started_at = 0.0
 
     @property
     def is_busy(self) -> bool:
-        """Whether an attempt runs, or a vendor's connection is open: both are lost with the process."""
-        return self._held is not None and bool(self._held[0].facts.is_attempting or self._held[0].legs.live)
+        """Whether an attempt runs or waits, or a vendor's connection is open: it would be lost otherwise."""
+        return self._held is not None and bool(
+            self._held[0].facts.is_attempting or self._held[0].legs.live or self._pass
+        )
 
     async def receive(self, envelope: Envelope[Message]) -> None:
         held = self._held
@@ -261,7 +270,7 @@ class CallActor(Actor[str, Message]):
                 envelope.answer(completed)
             case BeginStream():
                 envelope.fail(CallClosed(self.key, call.facts.state))
-            case TellStatus():  # only its owner can put it on the timeline
+            case TellStatus() | RetryCall() | CancelCall():  # only its owner can do that
                 envelope.fail(Fenced())
             case Describe() | EndStream() | DropStream():
                 envelope.answer(None)
@@ -314,10 +323,15 @@ class CallActor(Actor[str, Message]):
                 self._accept_many(call, writer, envelope, packets)
             case Complete(request):
                 grace = self._services.lifetimes.grace
-                change, completed = call.complete(request, grace=grace, attempt_timeout=attempt_timeout)
+                change, completed = call.complete(
+                    request, grace=grace, attempt_timeout=attempt_timeout, admit=self._admit
+                )
                 self._submit(writer, change, envelope, completed)
             case BeginStream() | EndStream() | DropStream() | TellStatus():
                 self._submit(writer, self._hear(call, envelope.message), envelope)
+            case RetryCall() | CancelCall():
+                change = self._obey(call, envelope.message)
+                self._submit(writer, change, envelope, call.facts.generation)
             case Describe():
                 self._submit(writer, Change(), envelope, call.row())
             case Wake():
@@ -343,6 +357,19 @@ class CallActor(Actor[str, Message]):
                 return self._drop(call, [stream])
             case TellStatus(key, detail, ends):
                 return call.tell_status(key, detail, ends, lifetimes=lifetimes, age=age)
+            case _:
+                assert_never(message)
+
+    def _obey(self, call: Call, message: ByHand) -> Change:
+        """Do what a person wants."""
+        match message:
+            case RetryCall():
+                timeout = self._services.policy.attempt_timeout
+                return call.retry(attempt_timeout=timeout, admit=self._admit)
+            case CancelCall():
+                change = call.cancel()
+                self._leave_step()
+                return change
             case _:
                 assert_never(message)
 
@@ -383,13 +410,19 @@ class CallActor(Actor[str, Message]):
 
     def _do_what_is_due(self, call: Call, attempt_timeout: float) -> Change:
         if call.facts.state is CallState.COMPLETED:
-            return call.end_grace(attempt_timeout=attempt_timeout)
+            return call.end_grace(attempt_timeout=attempt_timeout, admit=self._admit)
         if call.facts.is_attempting:  # the processor does not heed its cancellation
             self._cancel_attempt()
             return call.finish_attempt(
                 Retry("ran past its deadline"), self._services.policy, self._services.rng
             )
-        return call.begin_attempt(attempt_timeout=attempt_timeout)
+        return call.begin_attempt(attempt_timeout=attempt_timeout) if self._admit() else Change()
+
+    def _admit(self) -> bool:
+        """Whether an attempt may begin now; if not, it is due again when it may."""
+        if self._pass is None:
+            self._pass = self._services.gate.ask(self._on_timer)
+        return self._pass.is_good
 
     def _with_checkpoint(self, call: Call, change: Change) -> Change:
         """Add the call's row to *change* now and then, so that a claim has few packets to count."""
@@ -436,10 +469,17 @@ class CallActor(Actor[str, Message]):
                 end_reason=facts.end_reason,
                 read_page=partial(self._services.read_page, self.key),
             )
-            self._attempt = self._services.spawn(self._run_attempt(record))
+            admitted, self._pass = self._pass, None
+            self._attempt = self._services.spawn(self._run_attempt(record, admitted))
 
-    async def _run_attempt(self, record: CallRecord) -> None:
-        outcome = await run_attempt(self._services.processor, record, self._services.read_contents)
+    async def _run_attempt(self, record: CallRecord, admitted: Pass | None) -> None:
+        has_succeeded: bool | None = None
+        try:
+            outcome = await run_attempt(self._services.processor, record, self._services.read_contents)
+            has_succeeded = not isinstance(outcome, Retry)
+        finally:
+            if admitted is not None:
+                admitted.give_back(has_succeeded)
         if not isinstance(outcome, Done):
             log.warning("call %s: attempt %d failed", self.key, record.attempt)
         self.home.tell(AttemptEnded(record.generation, record.attempt, outcome))
@@ -471,8 +511,15 @@ class CallActor(Actor[str, Message]):
 
     def _forget(self) -> None:
         self._disarm()
-        self._cancel_attempt()
+        self._leave_step()
         self._held = None
+
+    def _leave_step(self) -> None:
+        """End the attempt that runs or waits, if there is one."""
+        self._cancel_attempt()
+        if self._pass is not None:
+            self._pass.give_back()
+            self._pass = None
 
 
 def _warn(call_id: str, accepted: Accepted) -> None:

@@ -45,6 +45,8 @@ CallactorsError
 │   ├── UnknownCall
 │   ├── CallErased
 │   ├── CallClosed
+│   ├── CallEnded
+│   ├── CallNotFailed
 │   ├── CallFull
 │   ├── SequenceConflict
 │   ├── SequenceWindow
@@ -344,6 +346,16 @@ class CallClosed(CallError):
     def __init__(self, call_id: str, state: str) -> None:
         super().__init__(call_id, f"the call is {state} and takes no new packets")
         self.state = state
+
+
+class CallEnded(CallError):
+    def __init__(self, call_id: str, state: str) -> None:
+        super().__init__(call_id, f"the call is {state}: it has ended already")
+
+
+class CallNotFailed(CallError):
+    def __init__(self, call_id: str, state: str) -> None:
+        super().__init__(call_id, f"the call is {state}: only one that is FAILED can be retried")
 
 
 class CallFull(CallError):

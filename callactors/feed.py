@@ -102,6 +102,8 @@ class Feed:
         self, dsn: str, pool: Pool, hub: Hub[FeedItem], log_id: str, *, on_erased: Callable[[str], None]
     ) -> None:
         self.trouble: str | None = None
+        self.step: str | None = None
+        """What the gate before the AI step is, unless it lets all pass."""
         """Why events come late: "held-back" by an open transaction, "storage-unavailable", or None."""
         self.cut_off = 0
         """How many supervisors were cut off since they did not read."""
@@ -233,6 +235,15 @@ class Feed:
     def degraded(self) -> list[Notice]:
         """Tell that events come late, if they do."""
         return [] if self.trouble is None else [Notice("degraded", reason=self.trouble)]
+
+    def paused(self) -> list[Notice]:
+        """Tell that the AI step pauses, if it does."""
+        return [] if self.step is None else [Notice("ai_step", state=self.step)]
+
+    def tell_step(self, state: str) -> None:
+        """Tell what the gate before the AI step has become."""
+        self.step = None if state == "open" else state
+        self._hub.publish(TOPIC, Notice("ai_step", state=state))
 
     async def _follow(self) -> bool:
         """Publish what is new, and return whether events stand above the horizon."""

@@ -65,6 +65,16 @@ class TellStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RetryCall:
+    """A person wants the AI step of a failed call to run again; the reply is the number of its generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelCall:
+    """A person wants a live call to end; the reply is None."""
+
+
+@dataclass(frozen=True, slots=True)
 class Describe:
     """The reply is the call's Row when all before is committed; None if the call is not this server's."""
 
@@ -84,4 +94,5 @@ class AttemptEnded:
 
 
 FromVendor: TypeAlias = BeginStream | EndStream | DropStream | TellStatus
-Message: TypeAlias = Accept | AcceptMany | Complete | FromVendor | Describe | Wake | AttemptEnded
+ByHand: TypeAlias = RetryCall | CancelCall
+Message: TypeAlias = Accept | AcceptMany | Complete | FromVendor | ByHand | Describe | Wake | AttemptEnded

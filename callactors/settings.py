@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     max_attempts: Count = 4
     attempt_timeout: Annotated[float, Field(gt=0)] = 30.0
     retry_initial: Seconds = 1.0
+    retry_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ai_concurrency: Count = 200
+    ai_failures: Annotated[int, Field(ge=0)] = 20
+    ai_pause: Timeout = 30.0
     ack_timeout: Annotated[float, Field(gt=0)] = 5.0
     drain_timeout: Seconds = 10.0
     retention: Duration | None = None

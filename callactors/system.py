@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from asyncio import Future, Task
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -30,13 +30,25 @@ from callactors.facts import Accepted, Completed, Row
 from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
 from callactors.legs import Lifetimes
-from callactors.messages import Accept, AcceptMany, Complete, Describe, FromVendor, Message, Wake
+from callactors.messages import (
+    Accept,
+    AcceptMany,
+    CancelCall,
+    Complete,
+    Describe,
+    FromVendor,
+    Message,
+    RetryCall,
+    Wake,
+)
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
+from callactors.processors.gate import Gate, GateLimits
 from callactors.retention import Retention
 from callactors.retry import RetryPolicy
 from callactors.store import calls, contents
 from callactors.store.api_keys import KeyRing
+from callactors.store.audit import try_to_write_audit
 from callactors.store.calls import StoredCall
 from callactors.store.claims import Claims
 from callactors.store.connection import (
@@ -77,6 +89,7 @@ class SystemOptions:
 
     node: str
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    gate: GateLimits = field(default_factory=GateLimits)
     grace: float = 1.0
     drop_timeout: float = 30.0
     call_idle_timeout: float = 3_600.0
@@ -156,6 +169,7 @@ class CallSystem:
             committers=_COMMITTERS,
             limits=options.journal,
         )
+        self.gate = Gate(options.gate, on_change=self.feed.tell_step)
         self._registry: ActorRegistry[str, Message] = ActorRegistry(self._make_actor, limits=options.registry)
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
         self._eraser = Eraser(self._dsn, on_events=self.feed.poke)
@@ -189,6 +203,7 @@ class CallSystem:
         for task in self._attempts:
             task.cancel()
         await asyncio.gather(*self._attempts, return_exceptions=True)
+        self.gate.close()
         await self._journal.drain(timeout=max(_LAST_FLUSH, deadline - monotonic()))
         for task in self._services:
             task.cancel()
@@ -245,6 +260,35 @@ class CallSystem:
         """
         self.admit()
         return self._ask(call_id, message, reserved=True)
+
+    def retry(self, call_id: str) -> "Future[int]":
+        """Let the AI step of a failed call run again; the future tells which generation that is.
+
+        Raises:
+            UnknownCall, CallErased, CallNotFailed: there is none that could.
+            Unavailable: whether it was stored is not known; look at the call.
+        """
+        self.admit()
+        return self._ask(call_id, RetryCall(), reserved=True)
+
+    def cancel(self, call_id: str) -> "Future[None]":
+        """End a live call in FAILED, whatever it is at.
+
+        Raises:
+            UnknownCall, CallErased, CallEnded: there is none that could end.
+            Unavailable: whether it was stored is not known; ask again.
+        """
+        self.admit()
+        return self._ask(call_id, CancelCall(), reserved=True)
+
+    async def note(self, actor: str, action: str, call_id: str | None, detail: Mapping[str, Any]) -> None:
+        """Add a line about what is done already to the audit; if that fails, the log says so."""
+        try:
+            async with self.reading() as connection, connection.transaction():
+                await connection.execute("set transaction read write")
+                await try_to_write_audit(connection, actor, action, call_id=call_id, detail=detail)
+        except StorageUnavailable:
+            log.warning("%s by %s, but there is no line in the audit", action, actor)
 
     def erase(self, call_id: str, actor: str) -> "Future[Erased]":
         """Erase a call, whoever owns it, at the request of *actor*; repeating it changes nothing.
@@ -361,6 +405,7 @@ class CallSystem:
             claims=self._claims,
             journal=self._journal,
             processor=self._processor,
+            gate=self.gate,
             policy=self.options.policy,
             lifetimes=self.options.lifetimes,
             max_packets=self.options.max_call_packets,

@@ -57,6 +57,10 @@ SCENES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("GET", "/health", "", {}),
     ("GET", "/ready", "", {}),
     ("GET", "/ready", "", {"headers": BY_PROXY}),
+    ("POST", "/v1/calls/retry", "", {"params": {"dry_run": "true"}}),
+    ("POST", "/v1/calls/retry", "", {"params": {"limit": "0"}}),
+    *(("POST", f"{CALL}/retry", call_id, {}) for call_id in ("lost", "done", "none")),
+    *(("POST", f"{CALL}/cancel", call_id, {}) for call_id in ("c", "done", "none")),
     *(("DELETE", CALL, call_id, {}) for call_id in ("c", "c", "none", "-")),
     ("POST", STREAM, "c", {"json": SENT}),
     ("POST", COMPLETE, "c", {}),
@@ -170,6 +174,7 @@ async def test_every_frame_to_a_supervisor_is_as_described(client: Client) -> No
     async with client.ws_connect("/ws/supervisor", params=query) as ws:
         while Snapshot not in seen:
             seen.add(find_model(wanted, await ws.receive_str()))
+        system.feed.tell_step("closed")
         system.feed.trouble = "held-back"  # it finds that this is over within a second
         await ws.send_json({"type": "subscribe", "kinds": ["attempt", "stream", "status"]})
         await client.post("/v1/hooks/twilio", data={"CallSid": "new", "CallStatus": "ringing", "From": "+1"})

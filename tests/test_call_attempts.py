@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from callactors.call import Call
-from callactors.errors import BadTransition
+from callactors.errors import CallEnded, CallNotFailed
 from callactors.facts import Change, EventKind, Facts, Row
 from callactors.packets import CompleteRequest, EndReason, Packet
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
@@ -110,9 +110,26 @@ def test_retry_of_a_failed_call_starts_the_next_generation_with_attempt_1() -> N
 def test_only_a_failed_call_can_be_retried(state: CallState) -> None:
     call = Call("a", Row(Facts(state, version=9), {}, 0, 0, 0))
     before = call.row()
-    with pytest.raises(BadTransition):
+    with pytest.raises(CallNotFailed):
         call.retry(attempt_timeout=TIMEOUT)
     assert call.row() == before
+
+
+def test_an_attempt_that_may_not_begin_yet_waits_and_counts_from_1_then() -> None:
+    call = completed()
+    change = call.end_grace(attempt_timeout=TIMEOUT, admit=lambda: False)
+    assert path(change) == ["PROCESSING_AI"]
+    assert (call.facts.attempt, call.facts.is_attempting, call.facts.wake_in) == (0, False, 0.0)
+    assert call.begin_attempt(attempt_timeout=TIMEOUT).events[0].attempt == 1
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_cancel_ends_a_live_call_in_any_state_in_one_change(place: int) -> None:
+    call = (in_progress(), completed(), processing())[place]
+    assert path(call.cancel()) == ["COMPLETED", "PROCESSING_AI", "FAILED"][place:]
+    assert call.facts.end_reason is EndReason.CANCELED
+    with pytest.raises(CallEnded):
+        call.cancel()
 
 
 def test_poison_ends_a_call_in_any_state_in_one_change() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from callactors.call import ATTEMPT_MARGIN, Call
-from callactors.errors import BadTransition, CallClosed
+from callactors.errors import CallClosed, CallNotFailed
 from callactors.facts import Change, Event, EventKind, Row
 from callactors.packets import CompleteRequest, EndReason, Packet
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
@@ -153,7 +153,7 @@ class History(RuleBasedStateMachine):
     @rule()
     def retry(self) -> None:
         if self.state is not CallState.FAILED:
-            with pytest.raises(BadTransition):
+            with pytest.raises(CallNotFailed):
                 self.call.retry(attempt_timeout=TIMEOUT)
             return
         self.state, self.attempt, self.is_attempting = CallState.PROCESSING_AI, 1, True

@@ -33,11 +33,11 @@ async def write_audit(
 
 
 async def try_to_write_audit(
-    connection: Connection, actor: str, action: str, *, detail: Mapping[str, Any]
+    connection: Connection, actor: str, action: str, *, call_id: str | None = None, detail: Mapping[str, Any]
 ) -> None:
     """Add a line about what is done already; if the database has no room for it, say so in the log."""
     try:
-        await write_audit(connection, actor, action, detail=detail)
+        await write_audit(connection, actor, action, call_id=call_id, detail=detail)
     except asyncpg.PostgresError as error:
         log.warning("%s, but there is no line in the audit: %s", action, error)
 

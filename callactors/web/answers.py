@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from callactors.facts import EventKind
 from callactors.packets import EndReason, PacketKind
+from callactors.processors.gate import GateState
 from callactors.states import CallState
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -214,6 +215,30 @@ class ErasedCall(Answer):
     erased_at: Time
 
 
+class RetriedCall(Answer):
+    """The call's AI step runs again, from its first attempt."""
+
+    status: Literal["accepted"]
+    call_id: CallId
+    generation: int
+
+
+class CanceledCall(Answer):
+    """The call has ended in FAILED, with the reason canceled."""
+
+    status: Literal["accepted"]
+    call_id: CallId
+
+
+class RetriedCalls(Answer):
+    """How many failed calls were found, and how many of them are retried now."""
+
+    matched: Count
+    retried: Count
+    dry_run: bool
+    cursor: Cursor | None = Field(description="of the next calls; null: these were the last")
+
+
 class AuditLine(Answer):
     """Who did what, and to which call."""
 
@@ -270,6 +295,14 @@ class Holder(Answer):
     seconds: float | None
 
 
+class AiStepInDetail(Answer):
+    """The gate before the AI step, and the attempts that run and those that wait, on this server."""
+
+    state: GateState
+    running: Count
+    waiting: Count
+
+
 class StatusInDetail(Status):
     """`ok`, or what is wrong, with figures for who may see them."""
 
@@ -279,6 +312,7 @@ class StatusInDetail(Status):
     supervisors_cut_off: Count
     feed_lag: float
     events_come_late: str | None
+    ai_step: AiStepInDetail
     held_back_by: Holder | None = may_be_absent()
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from callactors.packets import CompleteRequest
+from callactors.processors.gate import GateState
 from callactors.states import CallState
 from callactors.web.answers import (
     Answer,
@@ -131,6 +132,13 @@ class Recovered(Answer):
     """Events come in time again."""
 
     type: Literal["recovered"]
+
+
+class AiStep(Answer):
+    """The AI step pauses on this server, tries one call, or goes on."""
+
+    type: Literal["ai_step"]
+    state: GateState
 
 
 class Subscribed(Answer):

@@ -29,6 +29,11 @@ async def ready(request: web.Request) -> web.Response:
         "supervisors_cut_off": system.feed.cut_off,
         "feed_lag": round(system.feed.lag, 3),
         "events_come_late": system.feed.trouble,
+        "ai_step": {
+            "state": system.gate.state,
+            "running": system.gate.running,
+            "waiting": system.gate.waiting,
+        },
     }
     try:
         system.admit()

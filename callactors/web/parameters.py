@@ -99,6 +99,17 @@ class CallsQuery(_Query):
         return Filters(self.state, self.end_reason, has_gaps, self.since, self.until, self.q)
 
 
+class RetryQuery(_Query):
+    """Which failed calls to retry, the newest first; with *dry_run* none is."""
+
+    end_reason: list[EndReason] | None = None
+    since: Time | None = None
+    until: Time | None = None
+    dry_run: Literal["true", "false"] = "false"
+    limit: int = _limit(1_000, 200)
+    cursor: Annotated[Place, BeforeValidator(_read_place), _CURSOR] | None = None
+
+
 class EventsQuery(_Query):
     """Which events of a call."""
 

@@ -33,6 +33,7 @@ from callactors.web.parameters import (
     MediaQuery,
     NoQuery,
     PacketsQuery,
+    RetryQuery,
 )
 from callactors.web.problems import Handler, answering
 from callactors.web.vendor_access import guarded_for_vendors
@@ -125,6 +126,7 @@ _WATCH_FRAMES: Final = Frames(
         frames.Bookmark,
         frames.Degraded,
         frames.Recovered,
+        frames.AiStep,
         frames.Subscribed,
         frames.Bye,
     ),
@@ -223,6 +225,33 @@ ROUTES: Final = (
         answers={202: (answers.ErasedCall,)},
         problems=(errors.UnknownCall, errors.Overloaded, errors.Draining, *_NOT_READ, errors.StorageRefused),
         query=NoQuery,
+    ),
+    Route(
+        "POST",
+        "/v1/call/{call_id}/retry",
+        admin.retry,
+        _ADMIN,
+        answers={202: (answers.RetriedCall,)},
+        problems=(*_GONE, errors.CallNotFailed, *_NOT_STORED),
+        query=NoQuery,
+    ),
+    Route(
+        "POST",
+        "/v1/call/{call_id}/cancel",
+        admin.cancel,
+        _ADMIN,
+        answers={202: (answers.CanceledCall,)},
+        problems=(*_GONE, errors.CallEnded, *_NOT_STORED),
+        query=NoQuery,
+    ),
+    Route(
+        "POST",
+        "/v1/calls/retry",
+        admin.retry_many,
+        _ADMIN,
+        answers={202: (answers.RetriedCalls,)},
+        problems=(errors.Draining, *_NOT_READ),
+        query=RetryQuery,
     ),
     Route(
         "GET",

@@ -227,7 +227,7 @@ class _Watching:
     async def _follow(self) -> bool:
         """Tell what is published from now on, and return whether to catch up and go on when it ends."""
         with closing(self._system.hub.subscribe(TOPIC)) as subscription:
-            self._write_items([self._feed.bookmark(), *self._feed.degraded()])
+            self._write_items([self._feed.bookmark(), *self._feed.degraded(), *self._feed.paused()])
             while items := await subscription.get():
                 self._write_items(items)
                 if self._unread > _MAX_UNREAD:
