@@ -18,11 +18,16 @@ HEARTBEATS: Final = frozenset({WSMsgType.PING, WSMsgType.PONG})
 
 
 async def accept(
-    request: web.Request, *, max_message: int, protocols: Sequence[str] = (SUBPROTOCOL,)
+    request: web.Request,
+    *,
+    max_message: int,
+    protocols: Sequence[str] = (SUBPROTOCOL,),
+    autoclose: bool = True,
 ) -> web.WebSocketResponse:
     """Return the WebSocket that *request* asks for; a message of more than *max_message* bytes closes it.
 
-    Of *protocols*, the first that it offers too is answered.
+    Of *protocols*, the first that it offers too is answered. Without *autoclose* its close is to be answered
+    by `close`, before which `close_code` is its own.
 
     Raises:
         UpgradeRequired: it asks for none.
@@ -31,6 +36,7 @@ async def accept(
         heartbeat=HEARTBEAT,
         timeout=CLOSE_TIMEOUT,
         autoping=False,
+        autoclose=autoclose,
         compress=False,
         max_msg_size=max_message,
         protocols=protocols,
