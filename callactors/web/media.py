@@ -165,7 +165,7 @@ class _MediaSocket:
         return self._streams.get((self._call_id, self._stream)) is self
 
     async def _take_messages(self) -> None:
-        async for message in sockets.read_messages(self._ws):
+        async for message in sockets.read_messages(self._request, self._ws):
             if message.type in _CONTENT and self._closing is None:
                 self._read(message)
                 if not self._counts["messages"] % TOGETHER:
