@@ -204,11 +204,12 @@ async def test_a_stream_goes_on_with_the_next_server(begin: Start, sql: Sql) -> 
 
 async def test_a_server_that_drains_goes_on_to_its_end_though_much_comes(begin: Start, sql: Sql) -> None:
     client = await begin(vendors=VendorRules(store_media=True))
-    async with streaming(client, start()) as ws:
+    async with streaming(client, start(), autoping=False) as ws:
         await until_begun(sql)
         client.app[SYSTEM].is_draining = True  # in the moment before its sockets hear of it
         await say(ws, *media(*range(2, 30), payload="A" * 200_000))
-        await client.get("/health")
+        await ws.ping()
+        assert (await ws.receive()).type is WSMsgType.PONG  # all before it is read
         client.app[SYSTEM].drain()
         assert (await closed(ws))[0] == 1012
     await client.close()
