@@ -99,7 +99,7 @@ class _SocketIngest:
 
     async def read(self) -> None:
         """Take frames until the connection ends."""
-        async for message in sockets.read_messages(self._ws):
+        async for message in sockets.read_messages(self._request, self._ws):
             if message.type in sockets.HEARTBEATS:
                 continue
             if message.type is not WSMsgType.TEXT:

@@ -7,12 +7,21 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from time import monotonic
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeGuard
 from uuid import uuid4
 
 from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 
-from callactors.errors import AccessError, CallactorsError, CallClosed, CallError, Draining, Unavailable
+from callactors.errors import (
+    AccessError,
+    CallactorsError,
+    CallClosed,
+    CallErased,
+    CallError,
+    Draining,
+    StorageRefused,
+    Unavailable,
+)
 from callactors.facts import Accepted
 from callactors.messages import BeginStream, DropStream, EndStream, FromVendor
 from callactors.packets import Packet
@@ -36,11 +45,18 @@ _TELL_TIMEOUT: Final = 60.0  # how long an end is told again and again that cann
 _WRONG_RATE: Final = 10.0  # messages a second that nobody understands
 _WRONG_BURST: Final = 20.0
 _MAX_REASON: Final = 123  # bytes, RFC 6455, 5.5
+_MAX_COUNTS: Final = 20  # what is counted by its name in a log line
 _IN_ORDER: Final = frozenset({WSCloseCode.OK, WSCloseCode.GOING_AWAY, 0})  # 0: closed without a code
 _SHUTDOWN: Final = (WSCloseCode.SERVICE_RESTART, "the server is shutting down")
 _TOPIC: Final = "media sockets"  # nothing is published: subscribers hear of the shutdown
 
+_CONTENT: Final = frozenset({WSMsgType.TEXT, WSMsgType.BINARY})
+
 _What: TypeAlias = Sequence[Packet] | FromVendor
+MediaStreams: TypeAlias = "dict[tuple[str, str], _MediaSocket]"
+
+MEDIA_STREAMS: Final[web.AppKey[MediaStreams]] = web.AppKey("callactors_media_streams", dict)
+"""By call and stream, the newest connection that brings it."""
 
 
 async def media(request: web.Request) -> web.WebSocketResponse:
@@ -74,7 +90,7 @@ async def _take(
 ) -> web.WebSocketResponse:
     system = get_system(request)
     system.check_not_draining()
-    ws = await sockets.accept(request, max_message=_MAX_MESSAGE, protocols=protocols)
+    ws = await sockets.accept(request, max_message=_MAX_MESSAGE, protocols=protocols, autoclose=False)
     connection = _MediaSocket(system, request, ws, parser)
     lifetime = system.hub.subscribe(_TOPIC, on_end=lambda _: connection.close(*_SHUTDOWN))
     try:
@@ -97,8 +113,10 @@ class _MediaSocket:
         self._request = request
         self._ws = ws
         self._parser = parser
+        self._streams = request.config_dict[MEDIA_STREAMS]
         self._loop = asyncio.get_running_loop()
         self._call_id = self._stream = ""
+        self._end: EndStream | None = None
         self._has_ended = False
         self._together: list[Packet] = []
         self._again: list[tuple[_What, Unavailable]] = []
@@ -112,18 +130,15 @@ class _MediaSocket:
     async def run(self) -> None:
         """Take messages until the connection ends, and tell how it did."""
         timer = self._loop.call_later(_START_TIMEOUT, self._on_no_start)
+        code = None
         try:
-            async for message in sockets.read_messages(self._ws):
-                if message.type not in sockets.HEARTBEATS and self._closing is None:
-                    self._read(message)
-                    if not self._counts["messages"] % TOGETHER:
-                        await asyncio.sleep(0)
-                    while self._unsettled >= WINDOW or self._size >= WINDOW_SIZE or self._again:
-                        await self._settle()
-        finally:
+            await self._take_messages()
+            code = self._ws.close_code  # answering the close may make it another
+            await self._ws.close(drain=False)
+        finally:  # also of a handler that is cancelled
             timer.cancel()
-        self._ask_together()
-        await self._tell_end()
+            self._ask_together()
+            await self._tell_end(is_orderly=self._closing is None and code in _IN_ORDER)
 
     def close(self, code: int, reason: str) -> None:
         """Take nothing more, and close."""
@@ -133,6 +148,8 @@ class _MediaSocket:
 
     async def stop(self) -> None:
         """Wait until the connection is closed."""
+        if self._is_newest:
+            del self._streams[self._call_id, self._stream]
         if self._closing is not None:
             await asyncio.gather(self._closing, return_exceptions=True)
         log.info("a media stream of %s has ended: %s", self._name, dict(self._counts))
@@ -141,6 +158,23 @@ class _MediaSocket:
     def _name(self) -> str:
         call = f"call {self._call_id}" if self._call_id else "no call"
         return f"{call} ({self._parser.vendor or 'unknown vendor'})"
+
+    @property
+    def _is_newest(self) -> bool:
+        """Whether the stream goes on over no other connection since."""
+        return self._streams.get((self._call_id, self._stream)) is self
+
+    async def _take_messages(self) -> None:
+        async for message in sockets.read_messages(self._request, self._ws):
+            if message.type in _CONTENT and self._closing is None:
+                self._read(message)
+                if not self._counts["messages"] % TOGETHER:
+                    await asyncio.sleep(0)
+                while self._unsettled >= WINDOW or self._size >= WINDOW_SIZE or self._again:
+                    await self._settle()
+                if self._end is not None:
+                    end, self._end = self._end, None
+                    await self._tell(end)
 
     def _on_no_start(self) -> None:
         if not self._call_id:
@@ -178,13 +212,15 @@ class _MediaSocket:
                 self._request[GRANT].check([call_id])
                 get_guard(self._request).count_call(self._request, call_id)
                 self._call_id, self._stream = call_id, stream
+                self._streams[call_id, stream] = self
                 self._ask(BeginStream(stream, metadata))
             case End(ends_call):
                 self._ask_together()
                 self._has_ended = True
-                self._ask(EndStream(self._stream, ends_call))
+                self._end = EndStream(self._stream, ends_call)
             case Ignored(event):
-                self._counts[f"ignored {event}"] += 1
+                name, counts = f"ignored {event}", self._counts
+                counts[name if name in counts or len(counts) < _MAX_COUNTS else "ignored others"] += 1
 
     def _ask_together(self) -> None:
         if packets := self._together:
@@ -197,7 +233,7 @@ class _MediaSocket:
         except Unavailable as error:
             self._again.append((what, error))
         else:
-            self._unsettled += 1
+            self._unsettled += _count(what)
             reply.add_done_callback(partial(self._on_settled, what))
 
     def _start(self, what: _What) -> "Future[Any]":
@@ -206,14 +242,14 @@ class _MediaSocket:
         return self._system.accept_many(self._call_id, what)
 
     def _on_settled(self, what: _What, reply: "Future[Any]") -> None:
-        self._unsettled -= 1
+        self._unsettled -= _count(what)
         self._has_settled.set()
         if reply.cancelled():
             return
         error, answer = reply.exception(), None
         if error is None:
             answer = reply.result()
-        elif isinstance(error, Unavailable):
+        elif _is_passing(error):
             self._again.append((what, error))
             return
         elif isinstance(error, CallactorsError):
@@ -228,7 +264,7 @@ class _MediaSocket:
         index = 0
         for outcome in answer:
             count = outcome.packets if isinstance(outcome, Accepted) else 1
-            if isinstance(outcome, Unavailable):
+            if _is_passing(outcome):
                 again += packets[index : index + count]
                 failure = outcome
             elif isinstance(outcome, CallactorsError):
@@ -242,7 +278,7 @@ class _MediaSocket:
         self._counts["refused"] += 1
         if self._counts["refused"] == 1:
             log.warning("%s: a packet is refused: %s", self._name, error)
-        if isinstance(error, CallClosed):
+        if isinstance(error, CallClosed | CallErased):
             self.close(WSCloseCode.OK, "the call is over")
 
     async def _settle(self) -> None:
@@ -252,28 +288,47 @@ class _MediaSocket:
             await self._has_settled.wait()
             return
         again, self._again = self._again, []
-        for what, error in again:
-            if isinstance(error, Draining):
-                self._counts["lost"] += 1 if isinstance(what, FromVendor) else len(what)
+        lost = [what for what, error in again if isinstance(error, Draining)]
+        self._counts["lost"] += sum(map(_count, lost))
+        self._size -= sum(map(_size_of, lost))
         again = [one for one in again if not isinstance(one[1], Draining)]
         if again:
             await asyncio.sleep(max(error.retry_after for _, error in again))
         for what, _ in again:
             self._ask(what)
 
-    async def _tell_end(self) -> None:
+    async def _tell(self, end: EndStream | DropStream) -> None:
+        """Tell how the stream ended, behind all of it: the call may take nothing any more after that."""
+        await self._settle_all()
+        self._ask(end)
+        await self._settle_all()
+
+    async def _settle_all(self) -> None:
+        while self._unsettled or self._again:
+            await self._settle()
+
+    async def _tell_end(self, *, is_orderly: bool) -> None:
         """Tell the call that the stream is over, or lost, and wait until all is stored."""
-        if self._call_id and not self._has_ended:
-            is_orderly = self._closing is None and self._ws.close_code in _IN_ORDER
-            is_end = self._parser.ends_by_close and is_orderly
-            self._ask(EndStream(self._stream, True) if is_end else DropStream(self._stream))
         try:
             async with asyncio.timeout(_TELL_TIMEOUT):
-                while self._unsettled or self._again:
-                    await self._settle()
+                if self._has_ended or not self._is_newest:
+                    await self._settle_all()
+                elif is_orderly and self._parser.ends_by_close:
+                    await self._tell(EndStream(self._stream, True))
+                else:
+                    await self._tell(DropStream(self._stream))
         except TimeoutError:
             log.error("%s: what came last, or how it ended, could not be stored", self._name)
 
 
-def _size_of(packets: Sequence[Packet]) -> int:
-    return sum([len(packet.data) for packet in packets])
+def _is_passing(error: object) -> TypeGuard[Unavailable]:
+    """Whether it is of use to ask again."""
+    return isinstance(error, Unavailable) and not isinstance(error, StorageRefused)
+
+
+def _count(what: _What) -> int:
+    return 1 if isinstance(what, FromVendor) else len(what)
+
+
+def _size_of(what: _What) -> int:
+    return 0 if isinstance(what, FromVendor) else sum([len(packet.data) for packet in what])

@@ -11,6 +11,7 @@ from callactors.web.docs import DOCS, Docs, make_docs
 from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
 from callactors.web.keys import SYSTEM
 from callactors.web.limits import LIMITS, Limits
+from callactors.web.media import MEDIA_STREAMS
 from callactors.web.openapi import describe
 from callactors.web.pacing import PACE, Pace
 from callactors.web.routes import ROUTES
@@ -36,6 +37,7 @@ def setup(
     app[GUARD] = Guard(rules or GuardRules(), limits, authorize)
     app[DOCS] = _make_docs()
     app[VENDOR_RULES] = vendors or VendorRules()
+    app[MEDIA_STREAMS] = {}
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with system as started:

@@ -18,11 +18,16 @@ HEARTBEATS: Final = frozenset({WSMsgType.PING, WSMsgType.PONG})
 
 
 async def accept(
-    request: web.Request, *, max_message: int, protocols: Sequence[str] = (SUBPROTOCOL,)
+    request: web.Request,
+    *,
+    max_message: int,
+    protocols: Sequence[str] = (SUBPROTOCOL,),
+    autoclose: bool = True,
 ) -> web.WebSocketResponse:
     """Return the WebSocket that *request* asks for; a message of more than *max_message* bytes closes it.
 
-    Of *protocols*, the first that it offers too is answered.
+    Of *protocols*, the first that it offers too is answered. Without *autoclose* its close is to be answered
+    by `close`, before which `close_code` is its own.
 
     Raises:
         UpgradeRequired: it asks for none.
@@ -31,6 +36,7 @@ async def accept(
         heartbeat=HEARTBEAT,
         timeout=CLOSE_TIMEOUT,
         autoping=False,
+        autoclose=autoclose,
         compress=False,
         max_msg_size=max_message,
         protocols=protocols,
@@ -48,14 +54,19 @@ def _read_little_at_once(request: web.Request) -> None:
         request.transport.max_size = _READ_SIZE  # type: ignore[union-attr]  # it is that of a socket
 
 
-async def read_messages(ws: web.WebSocketResponse) -> AsyncIterator[WSMessage]:
+async def read_messages(request: web.Request, ws: web.WebSocketResponse) -> AsyncIterator[WSMessage]:
     """Yield what comes, pings and pongs too; pings are answered, and others come in between.
 
-    aiohttp would answer all pings that are there at once, however many.
+    aiohttp would answer all pings that are there at once, however many. Who reads no answer is cut off.
     """
     async for message in ws:
         if message.type is WSMsgType.PING:
-            await ws.pong(message.data)
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await ws.pong(message.data)
+            except TimeoutError:
+                abort(request)
+                return
         if message.type in HEARTBEATS:
             await asyncio.sleep(0)
         yield message

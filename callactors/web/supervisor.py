@@ -98,7 +98,7 @@ class _Watching:
         """Take what the client says until the connection ends."""
         loop = asyncio.get_running_loop()
         begin, messages = loop.time(), 0
-        async for message in sockets.read_messages(self._ws):
+        async for message in sockets.read_messages(self._request, self._ws):
             if loop.time() - begin > _MESSAGES_INTERVAL:
                 begin, messages = loop.time(), 0
             messages += 1
