@@ -10,7 +10,7 @@ _AZURE: Final = IPv4Address("168.63.129.16")  # metadata of virtual machines, at
 def is_private(host: str) -> bool:
     """Whether *host* is an address that is not for all the world, or "localhost"; other names are not."""
     try:
-        address = ip_address(host.partition("%")[0])
+        address = ip_address(host)
     except ValueError:
         return host.rstrip(".").lower() == "localhost"
     return any(not told.is_global or told.is_multicast or told == _AZURE for told in _unwrap(address))
@@ -20,7 +20,7 @@ def _unwrap(address: IPv4Address | IPv6Address) -> tuple[IPv4Address | IPv6Addre
     """Return where *address* leads: those of IPv6 may hold others of IPv4."""
     if isinstance(address, IPv4Address):
         return (address,)
-    if address.ipv4_mapped is not None:
+    if address.ipv4_mapped is not None:  # not every Python looks into it
         return (address.ipv4_mapped,)
     if address in _TRANSLATED:
         return (IPv4Address(int(address) & 0xFFFF_FFFF),)

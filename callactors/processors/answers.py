@@ -21,7 +21,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 class _Result(BaseModel):
     """The result of the AI step, as far as it is agreed on; whatever else there is stays as it is."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
 
     transcript: str | list[Any] | None = None
     summary: str | None = None
@@ -30,8 +30,6 @@ class _Result(BaseModel):
 
 class _Transcription(BaseModel):
     """The answer of OpenAI's /v1/audio/transcriptions in the format `json`, as far as it is of use."""
-
-    model_config = ConfigDict(strict=True)
 
     text: str
 
