@@ -2,16 +2,22 @@
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from callactors.packets import EndReason, PacketKind
 from callactors.processors.contract import CallRecord
+from callactors.processors.http import HttpOptions, HttpProcessor
+from callactors.retry import Done, Outcome
 from callactors.store.contents import StoredPacket
 
+NOW: Final = 1_767_225_600.0  # 2026-01-01
+MULAW: Final = {"media_format": {"encoding": "audio/x-mulaw", "sample_rate": 8_000, "channels": 1}}
+CANARY: Final = "4111 1111 1111 1111"
 JSON: Mapping[str, Any] = {"transcript": "hello", "sentiment": "positive"}
 
 
@@ -147,3 +153,36 @@ def answering(status: int, body: bytes | Mapping[str, Any] = b"", *headers: str)
         return request
 
     return script
+
+
+@asynccontextmanager
+async def asking(url: str, **options: Any) -> AsyncIterator[HttpProcessor]:
+    chosen = {"is_private_allowed": True, **options}
+    processor = HttpProcessor(HttpOptions(url=url, **chosen), clock=lambda: NOW)
+    try:
+        yield processor
+    finally:
+        await processor.close()
+
+
+async def ask(script: Script, call: Any = None, **options: Any) -> Outcome:
+    """Return what comes of one call with a provider that does *script*."""
+    async with provide(script) as provider, asking(provider.url, **options) as processor:
+        return await processor(call or make_call(make_packets(3)))
+
+
+async def sent(call: Any, answer: Mapping[str, Any] = JSON, **options: Any) -> Request:
+    """Return the request that *call* makes."""
+    async with provide(answering(200, answer)) as provider, asking(provider.url, **options) as processor:
+        assert isinstance(await processor(call), Done)
+        return await provider.requests.get()
+
+
+def media(*audio: bytes, stream: str = "MZ1", track: str | None = None) -> list[StoredPacket]:
+    packets = []
+    for sequence, piece in enumerate(audio, 1):
+        data = b64encode(piece).decode()
+        if track is not None:
+            data = json.dumps({"track": track, "payload": data})
+        packets.append(StoredPacket(stream, sequence, PacketKind.MEDIA, sequence / 50, data))
+    return packets
