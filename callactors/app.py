@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp import web
 
 from callactors.actors.registry import RegistryLimits
-from callactors.processors.flaky import FlakyProcessor
+from callactors.processors.choice import open_processor
 from callactors.processors.gate import GateLimits
 from callactors.retry import RetryPolicy
 from callactors.settings import Settings
@@ -43,11 +43,12 @@ def make_app(settings: Settings) -> web.Application:
 @asynccontextmanager
 async def _system(settings: Settings) -> AsyncIterator[CallSystem]:
     async with AsyncExitStack() as stack:
+        processor = await stack.enter_async_context(open_processor(settings))
         dsn = settings.database_url
         if dsn is None:
             data_dir = None if settings.ephemeral else data_dir_of(settings)
             dsn = (await stack.enter_async_context(EmbeddedPostgres(data_dir=data_dir))).dsn
-        yield await stack.enter_async_context(CallSystem(dsn, _processor(settings), _options(settings)))
+        yield await stack.enter_async_context(CallSystem(dsn, processor, _options(settings)))
 
 
 def data_dir_of(settings: Settings) -> Path:
@@ -55,15 +56,6 @@ def data_dir_of(settings: Settings) -> Path:
     return (
         settings.data_dir
         or Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "callactors"
-    )
-
-
-def _processor(settings: Settings) -> FlakyProcessor:
-    return FlakyProcessor(
-        latency_min=settings.flaky_latency_min,
-        latency_max=settings.flaky_latency_max,
-        failure_rate=settings.flaky_failure_rate,
-        seed=settings.flaky_seed,
     )
 
 

@@ -14,10 +14,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from callactors.errors import FieldError, WrongSettings
 
 _DURATION: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+_PROCESSOR: Final = r"^(flaky|http|speech|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -122,9 +124,23 @@ class Settings(BaseSettings):
     key_new_calls: Annotated[float, Field(gt=0)] = 1_000.0
     compressed_bodies: bool = False
 
+    processor: Annotated[str, Field(pattern=_PROCESSOR)] = "flaky"
+    http_url: Annotated[str, Field(pattern=r"^https?://[^/?#@\\\s]+([/?][^#\s]*)?$")] | None = None
+    http_form: Literal["json", "transcription"] = "json"
+    http_token: Annotated[SecretStr, Field(min_length=1)] | None = None
+    http_secret: SecretStr | None = None
+    http_model: Annotated[str, Field(min_length=1)] = "whisper-1"
+    http_language: str | None = None
+    http_max_request: Count = 64 * 1024**2
+    http_max_response: Count = 1024**2
+    http_connections: Count = 100
+    http_allow_private: bool = False
+
     flaky_latency_min: Seconds = 1.0
     flaky_latency_max: Seconds = 3.0
-    flaky_failure_rate: Annotated[float, Field(ge=0, le=1)] = 0.25
+    flaky_failure_rate: Rate = 0.25
+    flaky_hang_rate: Rate = 0.0
+    flaky_late_rate: Rate = 0.0
     flaky_seed: int | None = None
 
     @property

@@ -20,7 +20,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeAlias
@@ -182,7 +182,7 @@ def _equip(run: Callable[[Settings, socket.socket], Coroutine[Any, Any, int]]) -
                 connector = TCPConnector(limit=0, force_close=True)  # what is kept open looks like a leak
                 session = ClientSession(connector=connector, timeout=ClientTimeout())
                 processor = _make_processor(await stack.enter_async_context(session), url)
-                _wrap(app, "_processor", lambda _flaky: lambda _settings: processor)
+                _wrap(app, "open_processor", lambda _open: lambda _settings: nullcontext(processor))
             if path := os.environ.get("FAULTS_REPORT"):
                 reporter = await stack.enter_async_context(_Reporter(Path(path)))
                 loop.add_signal_handler(signal.SIGUSR2, reporter.report)
