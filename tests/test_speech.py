@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -224,3 +225,15 @@ async def test_reading_a_long_call_lets_others_run_at_every_packet(processor: Sp
     assert await attempt == NOTHING
     assert ticks >= 3_000
     assert processor._workers.pids == [pid]
+
+
+async def test_the_processes_end_with_a_server_that_is_killed() -> None:
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.speech.server", stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    pid = int(await server.stdout.readline())
+    assert is_running(pid)
+    server.kill()
+    await server.wait()
+    await until_gone(pid)
