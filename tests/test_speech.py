@@ -154,6 +154,21 @@ async def test_a_process_that_is_killed_is_a_retry_and_another_takes_its_place(
     assert isinstance(await processor(hum(SHORT)), Done)
 
 
+def test_on_uvloop_it_is_the_same() -> None:
+    uvloop = pytest.importorskip("uvloop", reason="the extra uvloop is not installed")
+
+    async def run() -> list[Outcome]:
+        processor = SpeechProcessor(1)
+        attempt = asyncio.create_task(processor(hum(LONG)))
+        os.kill(await until_started(processor), signal.SIGKILL)
+        outcomes = [await attempt, await processor(hum(SHORT))]
+        await processor.close()
+        return outcomes
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert [type(outcome) for outcome in runner.run(run())] == [Retry, Done]
+
+
 async def test_a_process_that_died_while_idle_is_nobodys_failure(processor: SpeechProcessor) -> None:
     await processor(hum(SHORT))
     pid = await until_started(processor)

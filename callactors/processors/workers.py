@@ -67,6 +67,8 @@ class Worker:
         Raises:
             WorkerDied: nobody takes it any more.
         """
+        if self._input.is_closing():
+            raise WorkerDied(await self._tell_end())
         self._input.write(pack_message(message))
         await asyncio.sleep(0)  # drain alone lets nobody else run while there is room
         try:
