@@ -1,4 +1,4 @@
-"""Machines that speak, and the telephone in between: 300 to 3400 Hz, mu-law, 8 kHz."""
+"""Machines that speak, and the telephone in between: nothing above 3,400 Hz, mu-law, 8 kHz."""
 
 import shutil
 import subprocess
