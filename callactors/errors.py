@@ -13,8 +13,10 @@ CallactorsError
 │   ├── EmbeddedFailed
 │   ├── KeysMissing
 │   ├── TlsFailed
-│   └── UvloopNotFound
+│   ├── UvloopNotFound
+│   └── SpeechNotFound
 ├── AudioNotStored                  of audio only length and digest were kept
+├── UnknownAudio                    audio is encoded as nothing here can decode
 ├── LogPurged                       events behind a position of the log are gone
 ├── UnknownKey                      no such API key, or one that has ended
 ├── BadTransition                   a trigger that the present state does not know
@@ -168,11 +170,24 @@ class UvloopNotFound(StartupError):
         super().__init__("uvloop is not installed: install callactors[uvloop], or leave --uvloop out")
 
 
+class SpeechNotFound(StartupError):
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} is not installed: install callactors[speech]")
+
+
 class AudioNotStored(CallactorsError):
     def __init__(self, call_id: str) -> None:
         super().__init__(
             f"of the audio of call {call_id} only length and digest were kept:"
             " CALLACTORS_STORE_MEDIA would keep all of it"
+        )
+
+
+class UnknownAudio(CallactorsError):
+    def __init__(self, encoding: str, rate: int, channels: int) -> None:
+        super().__init__(
+            f"the audio is {encoding!r} with {rate} samples a second and {channels} channels, which is not"
+            " decoded here: have the vendor send mu-law, A-law or 16 bits little-endian"
         )
 
 

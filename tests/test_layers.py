@@ -14,9 +14,11 @@ MODULES = {
 DOORS = {
     "aiohttp": {"app", "cli", "deliveries", "processors.http", "simulate", "testing", "web"},
     "asyncpg": {"store"},
+    "pocketsphinx": {"processors.transcriber"},
     "pydantic": {"packets", "processors", "settings", "web"},
     "transitions": {"states"},
     "uvloop": {"cli"},
+    "vaderSentiment": {"processors.transcriber"},
 }
 
 

@@ -1,0 +1,1 @@
+"""Speech that machines say, over a telephone's line, and what the speech processor understands of it."""
