@@ -26,11 +26,12 @@ export function dismiss() {
   answer(false);
 }
 
-/** The dialog gives the focus back to where it was. */
+/** The dialog gives the focus back to where it was, and keeps nothing of what it asked about. */
 function answer(isYes) {
   const resolve = settle;
   settle = null;
   if (dialog.open) dialog.close();
+  for (const part of ["title", "subject", "text"]) setText(find(`confirm-${part}`), "");
   resolve?.(isYes);
 }
 
