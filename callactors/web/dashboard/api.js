@@ -18,7 +18,12 @@ export class Problem extends Error {
 
   /** Whether another key is needed, or a key at all. */
   get needsKey() {
-    return this.status === 401 || this.kind === "insufficient-scope";
+    return this.status === 401 || this.lacksScope;
+  }
+
+  /** Whether the key opens the server, but not this. */
+  get lacksScope() {
+    return this.kind === "insufficient-scope";
   }
 
   /** Whether the key opens the server, but not these calls. */
@@ -57,6 +62,17 @@ export async function get(path, parameters = []) {
   }
 }
 
+/** Do something, and return what the server answers. A scope that lacks is told, and is no reason to ask for a key. */
+export async function post(path, parameters = [], patience = PATIENCE) {
+  const { signal } = underWay;
+  try {
+    return await ask(address(path, parameters), { method: "POST", held: key.current(), signal, patience });
+  } catch (problem) {
+    if (problem.status === 401 && !signal.aborted) onRefused(problem);
+    throw problem;
+  }
+}
+
 /** Whether *text* opens what this page shows; null: no key. Throws a Problem if not, or if that cannot be known. */
 export async function tryKey(text) {
   try {
@@ -66,13 +82,13 @@ export async function tryKey(text) {
   }
 }
 
-async function ask(url, { held, signal = new AbortController().signal }) {
+async function ask(url, { method = "GET", held, signal = new AbortController().signal, patience = PATIENCE }) {
   const headers = { Accept: "application/json" };
   if (held !== null) headers.Authorization = `Bearer ${held}`;
   let response, text;
   try {
-    const signals = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]);
-    response = await fetch(url, { headers, cache: "no-store", signal: signals });
+    const signals = AbortSignal.any([signal, AbortSignal.timeout(patience)]);
+    response = await fetch(url, { method, headers, cache: "no-store", signal: signals });
     text = await response.text();
     signal.throwIfAborted();
   } catch {

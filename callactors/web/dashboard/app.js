@@ -43,6 +43,8 @@ function onFrame(frame) {
   } else if (frame.type === "gap") {
     caughtUp = null;
     connection.notice("Events were missed, reloading…", { stays: true, of: "gap" });
+  } else if (frame.type === "ai_step") {
+    board.showStep(frame.state);
   } else {
     callPage.notice(frame.call_id);
     if (calls.applyEvent(frame)) heard(frame);
@@ -64,6 +66,7 @@ function heard(event) {
 
 function onState(state) {
   connection.show(state);
+  if (!["live", "degraded"].includes(state.name)) board.showStep("open"); // a new connection tells it anew
   if (state.name === "live") {
     if (calls.isStaging) calls.dropStaged();
     catchUp();

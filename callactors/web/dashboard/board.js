@@ -7,6 +7,7 @@ import { firstSteps, loading, nothingMatches } from "./empty.js";
 import { Filters, matcher } from "./filters.js";
 import { Older } from "./older.js";
 import { Poll } from "./poll.js";
+import { RetryAll } from "./retry_all.js";
 import { Table } from "./table.js";
 import { Tiles } from "./tiles.js";
 import { count, counted } from "./words.js";
@@ -15,6 +16,7 @@ const STATS_INTERVAL = 2_000;
 const COUNTS_INTERVAL = 5_000;
 const FIRST_COUNTS = 500; // what came into sight without counts gets them sooner
 const AT_ONCE = 100; // ids that GET v1/calls takes
+const PAUSES = "The AI step pauses: its provider keeps failing; calls wait.";
 
 export class Board {
   #calls;
@@ -22,6 +24,7 @@ export class Board {
   #older;
   #filters;
   #tiles = new Tiles(find("tiles"));
+  #retryAll = new RetryAll();
   #wanted = { states: new Set(), text: "" };
   #asked = ""; // the text that was searched beyond the known calls
   #emptiness = "";
@@ -71,6 +74,7 @@ export class Board {
     this.#table.clear();
     this.#older.reset(this.#wanted.states, this.#wanted.text);
     this.#asked = "";
+    this.#retryAll.clear();
     this.#filters.number({});
     this.#showBelow();
   }
@@ -79,9 +83,20 @@ export class Board {
     if (!this.#table.render(time, maximum)) return;
     this.#older.yieldTo(this.#calls);
     this.#filters.number(this.#table.counts);
+    this.#offerRetry();
     this.#showBelow();
     this.#countSoon();
     this.#search();
+  }
+
+  /** Say that the AI step pauses, until its *state* is open. */
+  showStep(state) {
+    setText(find("ai-step"), state === "open" ? "" : PAUSES);
+  }
+
+  #offerRetry() {
+    if (!this.#calls.isLoaded) return;
+    this.#retryAll.offer({ isChosen: this.#wanted.states.has("FAILED"), known: this.#table.counts.FAILED ?? 0 });
   }
 
   #countSoon() {

@@ -1,6 +1,7 @@
 // The page of one call: facts, timeline, gaps, result and raw events. It asks again when the feed tells of its call.
 
 import { callPath, get } from "./api.js";
+import { CallActions } from "./call_actions.js";
 import { now } from "./clock.js";
 import { find, make, setText } from "./elements.js";
 import { pictureOf } from "./gaps.js";
@@ -23,6 +24,7 @@ export class CallPage {
   #parts = {};
   #shown = {};
   #poll = new Poll(() => this.#load(), INTERVAL);
+  #actions = new CallActions({ reload: () => this.#load() });
   #isAwake = false;
 
   /** *back* is the URL of the board, made when it is needed. */
@@ -51,6 +53,7 @@ export class CallPage {
     this.#callId = this.#call = null;
     this.#events = [];
     this.#shown = {};
+    this.#actions.clear();
     this.#element.hidden = true;
     this.#element.replaceChildren();
   }
@@ -82,7 +85,7 @@ export class CallPage {
       const call = await get(callPath(callId));
       const events = await this.#newEvents(callId);
       if (callId !== this.#callId) return;
-      this.#call = call;
+      if (!(this.#call?.version > call.version)) this.#call = call;
       const last = this.#events.at(-1)?.version ?? 0; // a question asked meanwhile may have been faster
       this.#events.push(...events.filter(({ version }) => version > last));
       this.#show();
@@ -125,7 +128,9 @@ export class CallPage {
     this.#parts.body.hidden = true;
     part("attempt", "span");
     part("age", "span");
-    return [back, make("div", { class: "title" }, title, part("head", "span")), this.#parts.problem, this.#parts.body];
+    const { element, outcome } = this.#actions;
+    const head = make("div", { class: "title" }, title, part("head", "span"), element);
+    return [back, head, outcome, this.#parts.problem, this.#parts.body];
   }
 
   #show() {
@@ -134,6 +139,7 @@ export class CallPage {
     problem.hidden = true;
     body.hidden = false;
     this.tick(null);
+    this.#actions.show(call);
     this.#renew("head", [call.state], () => head.replaceChildren(chipOf(call)));
     this.#renew("facts", { ...call, streams: 0, result: 0 }, () => facts.replaceChildren(...this.#facts(call)));
     this.#renew("streams", call.streams, () => streams.replaceChildren(...picturesOf(call.streams)));

@@ -19,7 +19,7 @@ const HOPELESS = 3; // refusals of a cursor in a row, after which it is given up
 
 /**
  * States: connecting, live, degraded (events come late), paused, reconnecting (with `until`, in milliseconds),
- * stopped (with `detail`), locked (a key is needed). `onFrame(frame)` gets event, attempt, snapshot and gap frames.
+ * stopped (with `detail`), locked (a key is needed). `onFrame(frame)` gets event, attempt, snapshot, gap and ai_step frames.
  * A browser does not tell why a connection did not open: `check()`, async, is to find out and to lock if that is it.
  */
 export class Feed {
@@ -126,7 +126,7 @@ export class Feed {
       case "snapshot":
         this.#isLoading = !frame.last;
     }
-    if (["snapshot", "event", "attempt"].includes(frame.type)) this.#onFrame(frame);
+    if (["snapshot", "event", "attempt", "ai_step"].includes(frame.type)) this.#onFrame(frame);
     if (frame.cursor && !this.#isLoading) this.#cursor = frame.cursor;
     return undefined;
   }
