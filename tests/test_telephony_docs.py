@@ -26,7 +26,8 @@ from callactors.vendors.preamble import PREAMBLE_VENDORS
 from callactors.vendors.steps import MAX_METADATA
 from callactors.web import media
 from callactors.web.routes import ROUTES
-from tests.scenes import Sql, make_app, until_state
+from tests.media_scenes import start_with
+from tests.scenes import Sql, until_state
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TEXT = (_ROOT / "docs/telephony.md").read_text(encoding="utf-8")
@@ -191,7 +192,7 @@ async def test_the_simulations_agree(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    client = await aiohttp_client(make_app(dsn))
+    client = await start_with(dsn, aiohttp_client)()
     finished = await _run(words, client, "--seconds", "0.5", "--ramp", "0")
     assert finished.code == 0, finished.text
     (columns,) = re.findall(r"^ *calls  messages .*$", _TEXT, re.MULTILINE)
@@ -205,7 +206,7 @@ async def test_the_capture_is_replayed(
     (capture,) = _blocks("jsonl")
     (words,) = _commands(_TEXT, "callactors replay ")
     Path("call.jsonl").write_text(capture, encoding="utf-8")
-    client = await aiohttp_client(make_app(dsn))
+    client = await start_with(dsn, aiohttp_client)()
     finished = await _run(words, client)
     assert finished == Finished("4 messages were sent on 1 connections", 0)
     await until_state(sql, "CA1", "ARCHIVED")
@@ -214,7 +215,7 @@ async def test_the_capture_is_replayed(
 
 
 async def test_the_callback_is_on_the_timeline_as_told(dsn: str, aiohttp_client: AiohttpClient) -> None:
-    client = await aiohttp_client(make_app(dsn))
+    client = await start_with(dsn, aiohttp_client)()
     (_, _, _, form, address), (_, _, asked) = _commands(_TEXT, "curl ")
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = await client.post(address.removeprefix(_SERVER), data=form, headers=headers)
