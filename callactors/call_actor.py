@@ -45,10 +45,10 @@ from callactors.messages import (
     Wake,
 )
 from callactors.packets import Packet
-from callactors.processors.attempt import run_attempt
+from callactors.processors.attempt import prepare, run_attempt
 from callactors.processors.contract import CallRecord, Processor
 from callactors.processors.gate import Gate, Pass
-from callactors.retry import Done, Retry, RetryPolicy
+from callactors.retry import Done, Outcome, Retry, RetryPolicy
 from callactors.states import CallState
 from callactors.store.claims import Claims
 from callactors.store.contents import Contents, StoredPacket
@@ -473,10 +473,15 @@ class CallActor(Actor[str, Message]):
             self._attempt = self._services.spawn(self._run_attempt(record, admitted))
 
     async def _run_attempt(self, record: CallRecord, admitted: Pass | None) -> None:
-        has_succeeded: bool | None = None
+        has_succeeded: bool | None = None  # nor does it say anything of the provider if the database fails
+        outcome: Outcome
         try:
-            outcome = await run_attempt(self._services.processor, record, self._services.read_contents)
-            has_succeeded = not isinstance(outcome, Retry)
+            prepared = await prepare(record, self._services.read_contents)
+            if isinstance(prepared, Retry):
+                outcome = prepared
+            else:
+                outcome = await run_attempt(self._services.processor, prepared)
+                has_succeeded = not isinstance(outcome, Retry)
         finally:
             if admitted is not None:
                 admitted.give_back(has_succeeded)

@@ -15,7 +15,6 @@ from callactors.processors.contract import CallRecord, Processor
 from callactors.processors.flaky import FlakyProcessor
 from callactors.retry import Done, GiveUp, Outcome, Retry
 from callactors.settings import Settings
-from callactors.store.contents import Contents
 from tests.provider_scenes import Request, Talk, answering, make_call, make_packets, provide
 
 FORMAT = {"media_format": {"encoding": "audio/x-mulaw", "sample_rate": 8_000}}
@@ -105,12 +104,7 @@ async def test_what_it_raises_when_nothing_can_be_read_is_a_failed_attempt(proce
     async def read_page(_stream: str, _after: int) -> Any:
         raise StorageUnavailable
 
-    async def read_contents(_call_id: str) -> Contents:
-        call = make_call()
-        assert call.started_at is not None
-        return Contents({}, call.started_at, call.completed_at)
-
-    outcome = await run_attempt(processor, make_call(make_packets(1), read_page=read_page), read_contents)
+    outcome = await run_attempt(processor, make_call(make_packets(1), read_page=read_page))
     assert isinstance(outcome, Done | Retry)
 
 

@@ -20,7 +20,7 @@ from callactors.processors.speech import SpeechProcessor
 from callactors.processors.workers import Workers
 from callactors.retry import Done, GiveUp, Outcome, Retry
 from callactors.simulate.audio import Encoding, make_speech
-from callactors.store.contents import PAGE, Contents, StoredPacket
+from callactors.store.contents import PAGE, StoredPacket
 from callactors.vendors.steps import describe_media
 
 pytest.importorskip("pocketsphinx", reason="the extra speech is not installed")
@@ -58,10 +58,6 @@ def hum(seconds: int, **options: Any) -> CallRecord:
     """A call in which somebody hums without words, in pieces of 20 ms."""
     payloads = [b64encode(VOICE[start : start + 160]).decode() for start in range(0, 8_000, 160)]
     return make_record(payloads * seconds, **options)
-
-
-async def read_contents(_: str) -> Contents:
-    return Contents({}, None, None)  # type: ignore[arg-type]  # nobody asks when
 
 
 async def until_started(processor: SpeechProcessor) -> int:
@@ -180,7 +176,7 @@ async def test_a_process_that_died_while_idle_is_nobodys_failure(processor: Spee
 async def test_an_attempt_past_its_deadline_ends_at_once_and_its_process_too(
     processor: SpeechProcessor,
 ) -> None:
-    attempt = asyncio.create_task(run_attempt(processor, hum(LONG, deadline=1.0), read_contents))
+    attempt = asyncio.create_task(run_attempt(processor, hum(LONG, deadline=1.0)))
     pid = await until_started(processor)
     assert await attempt == Retry("no answer within 1 s")
     await until_gone(pid)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
+from callactors.errors import CallError, Unavailable
 from callactors.processors.contract import CallRecord, Processor
 from callactors.retry import Done, GiveUp, Outcome, Retry
 from callactors.store.contents import Contents
@@ -13,17 +14,22 @@ from callactors.store.contents import Contents
 _MAX_REASON: Final = 500
 
 
-async def run_attempt(
-    processor: Processor, record: CallRecord, read_contents: Callable[[str], Awaitable[Contents]]
-) -> Outcome:
-    """Return what *processor* answers within the record's deadline; an error or silence is a Retry.
+async def prepare(
+    record: CallRecord, read_contents: Callable[[str], Awaitable[Contents]]
+) -> CallRecord | Retry:
+    """Return *record* with what *read_contents* tells of its call; a Retry if that cannot be had."""
+    try:
+        contents = await read_contents(record.call_id)
+    except (Unavailable, CallError) as error:
+        return Retry(str(error))
+    return replace(record, **contents._asdict())
 
-    *read_contents* takes the call's id and returns what the record lacks.
-    """
+
+async def run_attempt(processor: Processor, record: CallRecord) -> Outcome:
+    """Return what *processor* answers within the record's deadline; an error or silence is a Retry."""
     try:
         async with asyncio.timeout(record.deadline):
-            contents = await read_contents(record.call_id)
-            return _check(await processor(replace(record, **contents._asdict())))
+            return _check(await processor(record))
     except TimeoutError:
         return Retry(f"no answer within {record.deadline:g} s")
     except Exception as error:  # noqa: BLE001  # it is not our code: whatever it raises is a failed attempt

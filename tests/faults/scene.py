@@ -39,6 +39,7 @@ SETTINGS: Final[Settings] = {
     "grace": 0.3,
     "attempt_timeout": 1.0,
     "retry_initial": 0.1,
+    "ai_pause": 1,
     "idle_timeout": 0.7,
 }
 _LAST: Final = "the-last"
