@@ -102,9 +102,9 @@ class Feed:
         self, dsn: str, pool: Pool, hub: Hub[FeedItem], log_id: str, *, on_erased: Callable[[str], None]
     ) -> None:
         self.trouble: str | None = None
+        """Why events come late: "held-back" by an open transaction, "storage-unavailable", or None."""
         self.step: str | None = None
         """What the gate before the AI step is, unless it lets all pass."""
-        """Why events come late: "held-back" by an open transaction, "storage-unavailable", or None."""
         self.cut_off = 0
         """How many supervisors were cut off since they did not read."""
         self._session = Session(dsn, "feed")

@@ -277,3 +277,10 @@ async def test_a_connection_without_a_start_is_closed(
                 assert (message.data, message.extra) == (1008, "no start came within 0.1 s")
         assert not begun.closed
     await until(sql, "select count(*) from calls", 1)
+
+
+async def test_parameters_that_are_the_vendors_own_are_left_alone(client: Client, sql: Sql) -> None:
+    path = f"{MEDIA}?sample-rate=16000&x=1&vendor=exotel"
+    async with streaming(client, *call_of("exotel"), path=path):
+        pass
+    await until_state(sql, CALL_IDS["exotel"], "ARCHIVED")

@@ -14,7 +14,7 @@ from callactors.vendors.steps import WrongMessage
 PREAMBLE_VENDORS: Final = ("jambonz", "mod_audio_fork", "asterisk", "vonage")
 """The vendors that PreambleParser reads."""
 
-SUBPROTOCOLS: Final = ("audio.jambonz.org", "audio.drachtio.org", "media")
+SUBPROTOCOLS: Final = ("audio.jambonz.org", "audio.drachtio.org", "audiostream.drachtio.org", "media")
 """Those of jambonz, mod_audio_fork and Asterisk; who asks for one expects it in the answer."""
 
 _CALL_IDS: Final = ("callSid", "call_sid", "callId", "call_id", "uuid", "call_uuid")

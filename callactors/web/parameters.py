@@ -132,13 +132,19 @@ class AuditQuery(_Query):
     limit: int = _limit(1_000, 100)
 
 
-class MediaQuery(_Query):
+class _VendorQuery(_Query):
+    """Vendors and their customers put parameters of their own into a URL: those are theirs."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class MediaQuery(_VendorQuery):
     """Whose stream of JSON it is; by default found by what comes."""
 
     vendor: Literal["twilio", "signalwire", "fonoster", "telnyx", "plivo", "exotel"] | None = None
 
 
-class BinaryMediaQuery(_Query):
+class BinaryMediaQuery(_VendorQuery):
     """Whose stream it is, by default found by what comes, and the call's id where the vendor tells none."""
 
     vendor: Literal["jambonz", "mod_audio_fork", "asterisk", "vonage"] | None = None
@@ -163,6 +169,8 @@ def read_query(request: web.Request, model: type[_Model]) -> _Model:
     errors: list[FieldError] = []
     for name in dict.fromkeys(query):
         values = query.getall(name)
+        if name not in fields and model.model_config["extra"] == "ignore":
+            continue
         if name not in fields:
             known = ", ".join(fields) or "none"
             errors.append(FieldError(pointer(name), "unknown", f"no such parameter; there are: {known}"))
