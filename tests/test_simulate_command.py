@@ -6,7 +6,7 @@ import json
 import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
-from signal import SIGINT
+from signal import SIG_DFL, SIGINT, signal
 
 import pytest
 
@@ -154,11 +154,18 @@ async def test_progress_is_told_to_who_looks_at_it(out: io.StringIO, told: str) 
     assert bool(out.getvalue()) == bool(told)
 
 
+def heed_ctrl_c() -> None:
+    """What a shell has put into the background is told to ignore it, and so is all that it starts."""
+    signal(SIGINT, SIG_DFL)
+
+
 async def test_ctrl_c_ends_cleanly() -> None:
     phone = PhoneServer()
     async with serving(phone) as url:
         words = (sys.executable, "-m", "callactors", "simulate", "--seconds", "600", url)
-        process = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE)
+        process = await asyncio.create_subprocess_exec(
+            *words, stdout=PIPE, stderr=PIPE, preexec_fn=heed_ctrl_c
+        )
         await phone.has_heard.wait()
         process.send_signal(SIGINT)
         out, error = await process.communicate()
