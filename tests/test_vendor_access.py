@@ -105,7 +105,7 @@ async def test_no_wrong_key_opens_anything_and_none_is_repeated(
         for place in places(text, HOOK):
             answer = await client.post(place.pop("path"), data=RINGING, **place)
             assert answer.status == status
-            assert text.split("_")[-1] not in (await answer.text()) or text == "nonsense"
+            assert text.split("_", 2)[-1] not in (await answer.text()) or text == "nonsense"
         for place in places(text, MEDIA):
             with pytest.raises(WSServerHandshakeError) as caught:
                 await client.ws_connect(**place)
