@@ -29,8 +29,3 @@ async def hook(request: web.Request) -> web.Response:
         detail = {"vendor": status.vendor, "status": status.status, "told": dict(status.detail)}
         await get_system(request).hear(status.call_id, TellStatus(status.key, detail, status.ends))
     return web.Response(status=HTTPStatus.NO_CONTENT)
-
-
-async def hook_with_key(request: web.Request) -> web.Response:
-    """Do the same; the key stands in the path, for vendors that can send none elsewhere."""
-    return await hook(request)

@@ -66,11 +66,6 @@ async def media(request: web.Request) -> web.WebSocketResponse:
     return await _take(request, JsonMediaParser(vendor, store_media=rules.store_media))
 
 
-async def media_with_key(request: web.Request) -> web.WebSocketResponse:
-    """Do the same; the key stands in the path, for vendors that can send none elsewhere."""
-    return await media(request)
-
-
 async def binary_media(request: web.Request) -> web.WebSocketResponse:
     """Take a stream of jambonz, FreeSWITCH, Asterisk or Vonage: a text first, then audio as it is."""
     rules, query = get_vendor_rules(request), read_query(request, BinaryMediaQuery)
@@ -78,11 +73,6 @@ async def binary_media(request: web.Request) -> web.WebSocketResponse:
         query.vendor, connection=uuid4().hex, call_id=query.call_id, store_media=rules.store_media
     )
     return await _take(request, parser, SUBPROTOCOLS)
-
-
-async def binary_media_with_key(request: web.Request) -> web.WebSocketResponse:
-    """Do the same; the key stands in the path, for vendors that can send none elsewhere."""
-    return await binary_media(request)
 
 
 async def _take(

@@ -157,7 +157,7 @@ def _make_schemas(routes: Iterable[Route]) -> dict[str, Any]:
 def _make_operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
     summary, _, more = (getdoc(route.handler) or "").partition("\n\n")
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": route.handler.__name__ + ("_with_key" if "{token}" in route.path else ""),
         "summary": summary.rstrip("."),
         "tags": _tags_of(route),
         "security": [{"key": [scope]} for scope in sorted(route.opens or ())],
