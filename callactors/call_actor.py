@@ -14,7 +14,6 @@ from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
 from callactors.call import Call
 from callactors.errors import (
-    CallClosed,
     CallErased,
     CallError,
     CallFull,
@@ -26,6 +25,7 @@ from callactors.errors import (
     UnknownCall,
 )
 from callactors.facts import Accepted, Change, Event, EventKind, Facts, Row
+from callactors.foreign import answer_foreign
 from callactors.legs import Lifetimes
 from callactors.messages import (
     Accept,
@@ -237,7 +237,7 @@ class CallActor(Actor[str, Message]):
             elif claimed.is_erased:
                 envelope.fail(CallErased(self.key))
             else:
-                await self._answer_foreign(envelope, claimed.call)
+                await answer_foreign(envelope, claimed.call, self._services.read_data)
         except (Unavailable, CallError) as error:
             envelope.fail(error)
         self.home.leave()
@@ -251,38 +251,6 @@ class CallActor(Actor[str, Message]):
                 self._try_again(envelope)
             case _:
                 envelope.fail(UnknownCall(self.key))
-
-    async def _answer_foreign(self, envelope: Envelope[Message], call: Call) -> None:
-        """Answer from the row of a call whose AI step another server runs: it takes nothing new."""
-        match envelope.message:
-            case Accept(packet):
-                envelope.answer(await self._compare(call, packet))
-            case AcceptMany(packets):
-                outcomes: list[Accepted | CallError] = []
-                for packet in packets:
-                    try:
-                        outcomes.append(await self._compare(call, packet))
-                    except CallError as error:
-                        outcomes.append(error)
-                envelope.answer(outcomes)
-            case Complete(request):
-                _, completed = call.complete(request, grace=0, attempt_timeout=0)
-                envelope.answer(completed)
-            case BeginStream():
-                envelope.fail(CallClosed(self.key, call.facts.state))
-            case TellStatus() | RetryCall() | CancelCall():  # only its owner can do that
-                envelope.fail(Fenced())
-            case Describe() | EndStream() | DropStream():
-                envelope.answer(None)
-            case Wake() | AttemptEnded():
-                pass
-
-    async def _compare(self, call: Call, packet: Packet) -> Accepted:
-        """Answer to a repeat; a new packet is refused."""
-        _, accepted = call.accept(packet)
-        if await self._services.read_data(self.key, packet.stream, packet.sequence) != packet.data:
-            raise SequenceConflict(self.key, packet.stream, packet.sequence)
-        return accepted
 
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
         claimed.call.call_id = self.key  # one copy of it in memory
