@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import inf
 from pathlib import Path
 
 from aiohttp import web
@@ -101,6 +102,7 @@ def _options(settings: Settings) -> SystemOptions:
             initial=settings.retry_initial,
             jitter=settings.retry_jitter,
             attempt_timeout=settings.attempt_timeout,
+            step_timeout=settings.step_timeout or inf,
         ),
         gate=GateLimits(
             attempts=settings.ai_concurrency,

@@ -5,6 +5,7 @@ A decision changes the call in memory and returns a `Change`: what has to be com
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any, Final, TypeAlias
 
 from callactors.errors import (
@@ -18,7 +19,7 @@ from callactors.errors import (
 from callactors.facts import FRESH, Accepted, Change, Completed, Event, EventKind, Row
 from callactors.legs import MAX_CALLBACKS, NO_LEGS, Lifetimes
 from callactors.packets import CompleteRequest, EndReason, Packet, PacketKind
-from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
+from callactors.retry import Done, GiveUp, Outcome, RetryPolicy
 from callactors.sequence import MAX_GAPS, Range, StreamSequence
 from callactors.states import CallState, Trigger, advance
 
@@ -237,8 +238,10 @@ class Call:
         """Begin the next attempt of the AI step."""
         return self._change([self._begin_attempt(attempt_timeout)])
 
-    def finish_attempt(self, outcome: Outcome, policy: RetryPolicy, rng: Callable[[], float]) -> Change:
-        """Decide what follows from the *outcome* of the running attempt.
+    def finish_attempt(
+        self, outcome: Outcome, policy: RetryPolicy, rng: Callable[[], float], *, left: float = inf
+    ) -> Change:
+        """Decide what follows from the *outcome* of the running attempt; *left* are the step's seconds.
 
         Raises:
             BadTransition: no attempt is running.
@@ -249,20 +252,19 @@ class Call:
         if isinstance(outcome, Done):
             events = [self._attempt("succeeded"), self._step(Trigger.ARCHIVE, {})]
             return Change(row=self.row()._replace(result=outcome.result), events=tuple(events))
-        error = {"attempt": attempt, "reason": outcome.reason}
         if isinstance(outcome, GiveUp) or attempt >= policy.max_attempts:
-            events = [
-                self._attempt("failed", reason=outcome.reason),
-                self._step(Trigger.FAIL, {"last_error": error}),
-            ]
-        else:
-            wait = policy.delay(attempt, outcome.after, rng)
-            events = [self._attempt("failed", wake_in=wait, reason=outcome.reason, retry_in=wait)]
-        return Change(row=self.row()._replace(last_error=error), events=tuple(events))
+            return self._give_up(outcome.reason, [self._attempt("failed", reason=outcome.reason)])
+        wait = policy.delay(attempt, outcome.after, rng)
+        if wait >= left:
+            reason = f"{outcome.reason}; no time is left for another attempt"
+            return self._give_up(reason, [self._attempt("failed", reason=outcome.reason)])
+        error = {"attempt": attempt, "reason": outcome.reason}
+        event = self._attempt("failed", wake_in=wait, reason=outcome.reason, retry_in=wait)
+        return Change(row=self.row()._replace(last_error=error), events=(event,))
 
-    def crash_attempt(self, policy: RetryPolicy, rng: Callable[[], float]) -> Change:
-        """Count the running attempt as failed, because the process or actor that ran it is gone."""
-        return self.finish_attempt(Retry("the server stopped while the attempt ran"), policy, rng)
+    def run_out(self) -> Change:
+        """End the AI step, for which no time is left, while no attempt runs."""
+        return self._give_up("no time is left for an attempt", [])
 
     def give_back_attempt(self) -> Change:
         """Undo the running attempt, which an orderly stop has cancelled: it does not count."""
@@ -374,6 +376,11 @@ class Call:
     def _fail_at_once(self) -> list[Event]:
         events = [self._step(Trigger.PROCESS, {})] if self.facts.state is CallState.COMPLETED else []
         return [*events, self._step(Trigger.FAIL, {})]
+
+    def _give_up(self, reason: str, events: Sequence[Event]) -> Change:
+        error = {"attempt": self.facts.attempt, "reason": reason}
+        failed = self._step(Trigger.FAIL, {"last_error": error})
+        return Change(row=self.row()._replace(last_error=error), events=(*events, failed))
 
     def _begin_attempt(self, attempt_timeout: float, *, first: bool = False) -> Event:
         attempt = self.facts.attempt if first else self.facts.attempt + 1

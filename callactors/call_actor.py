@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-import random
-from asyncio import Task, TimerHandle
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from asyncio import TimerHandle
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from math import inf, isfinite
 from time import monotonic
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
+from callactors.ai_step import AiStep, StepServices
 from callactors.call import Call
 from callactors.errors import (
     CallErased,
@@ -45,13 +45,9 @@ from callactors.messages import (
     Wake,
 )
 from callactors.packets import Packet
-from callactors.processors.attempt import prepare, run_attempt
-from callactors.processors.contract import CallRecord, Processor
-from callactors.processors.gate import Gate, Pass
-from callactors.retry import Done, Outcome, Retry, RetryPolicy
+from callactors.retry import Outcome, Retry
 from callactors.states import CallState
 from callactors.store.claims import Claims
-from callactors.store.contents import Contents, StoredPacket
 from callactors.store.journal import Journal, Verdict, Writer
 from callactors.store.rows import Claimed
 from callactors.tickets import CallTicket, Outcomes, PartTicket
@@ -70,23 +66,16 @@ class CallServices:
     """What every call's actor works with.
 
     *max_packets* and *max_size* (characters of data) are what a call may have; *read_data* takes call_id,
-    stream and sequence and returns that packet's data; *read_contents* and *read_page* are for the AI step;
-    *spawn* runs an attempt and sees to its end.
+    stream and sequence and returns that packet's data.
     """
 
     claims: Claims
     journal: Journal
-    processor: Processor
-    gate: Gate
-    policy: RetryPolicy
+    step: StepServices
     lifetimes: Lifetimes
     max_packets: int
     max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
-    read_contents: Callable[[str], Awaitable[Contents]]
-    read_page: Callable[[str, str, int], Awaitable[tuple[Sequence[StoredPacket], int | None]]]
-    spawn: Callable[[Coroutine[Any, Any, None]], Task[None]]
-    rng: Callable[[], float] = random.random
 
 
 class CallActor(Actor[str, Message]):
@@ -97,14 +86,13 @@ class CallActor(Actor[str, Message]):
     """
 
     __slots__ = (
-        "_attempt",
         "_checkpoint_at",
         "_heard_at",
         "_held",
         "_is_due",
-        "_pass",
         "_services",
         "_started_at",
+        "_step",
         "_timer",
         "_unwritten",
     )
@@ -115,17 +103,17 @@ class CallActor(Actor[str, Message]):
         self._held: tuple[Call, Writer] | None = None
         self._timer: TimerHandle | None = None
         self._is_due = False
-        self._attempt: Task[None] | None = None
-        self._pass: Pass | None = None
+        self._step: AiStep | None = None
         self._unwritten = 0
         self._checkpoint_at = self._heard_at = self._started_at = 0.0
 
     @property
     def is_busy(self) -> bool:
         """Whether an attempt runs or waits, or a vendor's connection is open: it would be lost otherwise."""
-        return self._held is not None and bool(
-            self._held[0].facts.is_attempting or self._held[0].legs.live or self._pass
-        )
+        if self._held is None:
+            return False
+        call, step = self._held[0], self._step
+        return call.facts.is_attempting or bool(call.legs.live) or (step is not None and step.is_waiting)
 
     async def receive(self, envelope: Envelope[Message]) -> None:
         held = self._held
@@ -264,9 +252,14 @@ class CallActor(Actor[str, Message]):
         if call.legs.live:  # their connections went with the process or actor that had them
             self._heard_at = now
             self._submit(writer, self._drop(call, call.legs.live), Envelope(Wake()))
+        if call.facts.state is CallState.PROCESSING_AI:
+            self._step = self._make_step(age=claimed.step_age or 0.0)
         if call.facts.is_attempting:
-            change = call.crash_attempt(self._services.policy, self._services.rng)
-            self._submit(writer, change, Envelope(Wake()))
+            self._submit(
+                writer,
+                self._finish(call, Retry("the server stopped while the attempt ran")),
+                Envelope(Wake()),
+            )
         else:
             self._arm(call.facts)
         return call, writer
@@ -281,7 +274,6 @@ class CallActor(Actor[str, Message]):
             self._submit(writer, Change(), envelope, error)  # a refusal too may rest on what is not committed
 
     def _dispatch(self, call: Call, writer: Writer, envelope: Envelope[Message]) -> None:
-        attempt_timeout = self._services.policy.attempt_timeout
         match envelope.message:
             case Accept(packet):
                 self._check_room(call, packet)
@@ -291,8 +283,9 @@ class CallActor(Actor[str, Message]):
                 self._accept_many(call, writer, envelope, packets)
             case Complete(request):
                 grace = self._services.lifetimes.grace
+                timeout = self._services.step.policy.attempt_timeout
                 change, completed = call.complete(
-                    request, grace=grace, attempt_timeout=attempt_timeout, admit=self._admit
+                    request, grace=grace, attempt_timeout=timeout, admit=self._admit
                 )
                 self._submit(writer, change, envelope, completed)
             case BeginStream() | EndStream() | DropStream() | TellStatus():
@@ -303,12 +296,11 @@ class CallActor(Actor[str, Message]):
             case Describe():
                 self._submit(writer, Change(), envelope, call.row())
             case Wake():
-                self._submit(writer, self._wake(call, attempt_timeout), envelope)
+                self._submit(writer, self._wake(call), envelope)
             case AttemptEnded(generation, attempt, outcome):
                 facts = call.facts
                 if facts.is_attempting and (facts.generation, facts.attempt) == (generation, attempt):
-                    change = call.finish_attempt(outcome, self._services.policy, self._services.rng)
-                    self._submit(writer, change, envelope)
+                    self._submit(writer, self._finish(call, outcome), envelope)
             case _:
                 assert_never(envelope.message)
 
@@ -332,7 +324,7 @@ class CallActor(Actor[str, Message]):
         """Do what a person wants."""
         match message:
             case RetryCall():
-                timeout = self._services.policy.attempt_timeout
+                timeout = self._services.step.policy.attempt_timeout
                 return call.retry(attempt_timeout=timeout, admit=self._admit)
             case CancelCall():
                 change = call.cancel()
@@ -345,10 +337,10 @@ class CallActor(Actor[str, Message]):
         age = monotonic() - self._started_at
         return call.drop_streams(streams, lifetimes=self._services.lifetimes, age=age)
 
-    def _wake(self, call: Call, attempt_timeout: float) -> Change:
+    def _wake(self, call: Call) -> Change:
         if self._is_due:
             self._is_due = False
-            return self._do_what_is_due(call, attempt_timeout)
+            return self._do_what_is_due(call)
         now = monotonic()
         return call.look(self._services.lifetimes, idle=now - self._heard_at, age=now - self._started_at)
 
@@ -376,21 +368,41 @@ class CallActor(Actor[str, Message]):
         if (call.packets >= packets or call.size >= size) and not call.has(packet):
             raise CallFull(self.key, packets, size)
 
-    def _do_what_is_due(self, call: Call, attempt_timeout: float) -> Change:
+    def _do_what_is_due(self, call: Call) -> Change:
         if call.facts.state is CallState.COMPLETED:
-            return call.end_grace(attempt_timeout=attempt_timeout, admit=self._admit)
+            timeout = self._services.step.policy.attempt_timeout
+            return call.end_grace(attempt_timeout=timeout, admit=self._admit)
+        step = self._step
+        if step is None or call.facts.state is not CallState.PROCESSING_AI:
+            return Change()
         if call.facts.is_attempting:  # the processor does not heed its cancellation
-            self._cancel_attempt()
-            return call.finish_attempt(
-                Retry("ran past its deadline"), self._services.policy, self._services.rng
-            )
-        return call.begin_attempt(attempt_timeout=attempt_timeout) if self._admit() else Change()
+            step.stop_attempt()
+            return self._finish(call, Retry("ran past its deadline"))
+        if step.left <= 0:
+            self._leave_step()
+            return call.run_out()
+        if step.admit():
+            return call.begin_attempt(attempt_timeout=step.attempt_timeout)
+        self._wake_in(step.left)
+        return Change()
+
+    def _finish(self, call: Call, outcome: Outcome) -> Change:
+        """Decide what follows from the *outcome* of the running attempt."""
+        step, services = self._step, self._services.step
+        left = inf if step is None else step.left
+        change = call.finish_attempt(outcome, services.policy, services.rng, left=left)
+        if call.facts.state.is_final:
+            self._leave_step()
+        return change
 
     def _admit(self) -> bool:
-        """Whether an attempt may begin now; if not, it is due again when it may."""
-        if self._pass is None:
-            self._pass = self._services.gate.ask(self._on_timer)
-        return self._pass.is_good
+        """Whether the first attempt of a new AI step may begin now; if not, it is due when it may."""
+        self._step = self._make_step()
+        return self._step.admit()
+
+    def _make_step(self, *, age: float = 0.0) -> AiStep:
+        services = self._services.step
+        return AiStep(self.key, services, on_admitted=self._on_timer, on_end=self.home.tell, age=age)
 
     def _with_checkpoint(self, call: Call, change: Change) -> Change:
         """Add the call's row to *change* now and then, so that a claim has few packets to count."""
@@ -426,45 +438,21 @@ class CallActor(Actor[str, Message]):
         facts, is_step = row.facts, events[-1].kind in _STEPS
         if is_step or facts.state is CallState.COMPLETED:
             self._arm(facts)
-        if is_step and facts.is_attempting:
-            record = CallRecord(
-                call_id=self.key,
-                generation=facts.generation,
-                attempt=facts.attempt,
-                deadline=self._services.policy.attempt_timeout,
-                packet_count=row.packets,
-                streams=tuple(sorted(row.streams)),
-                end_reason=facts.end_reason,
-                read_page=partial(self._services.read_page, self.key),
-            )
-            admitted, self._pass = self._pass, None
-            self._attempt = self._services.spawn(self._run_attempt(record, admitted))
-
-    async def _run_attempt(self, record: CallRecord, admitted: Pass | None) -> None:
-        has_succeeded: bool | None = None  # nor does it say anything of the provider if the database fails
-        outcome: Outcome
-        try:
-            prepared = await prepare(record, self._services.read_contents)
-            if isinstance(prepared, Retry):
-                outcome = prepared
-            else:
-                outcome = await run_attempt(self._services.processor, prepared)
-                has_succeeded = not isinstance(outcome, Retry)
-        finally:
-            if admitted is not None:
-                admitted.give_back(has_succeeded)
-        if not isinstance(outcome, Done):
-            log.warning("call %s: attempt %d failed", self.key, record.attempt)
-        self.home.tell(AttemptEnded(record.generation, record.attempt, outcome))
+        if is_step and facts.is_attempting and self._step is not None:
+            self._step.begin(row)
 
     def _arm(self, facts: Facts) -> None:
         """Wake when *facts* say; a call in progress is woken by the sweeper."""
         self._disarm()
         wake_in = None if facts.state is CallState.IN_PROGRESS else facts.wake_in
         if wake_in is not None and wake_in > 0:
-            self._timer = asyncio.get_running_loop().call_later(wake_in, self._on_timer)
+            self._wake_in(wake_in)
         elif wake_in is not None:
             self._on_timer()
+
+    def _wake_in(self, seconds: float) -> None:
+        if isfinite(seconds):
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._on_timer)
 
     def _disarm(self) -> None:
         self._is_due = False
@@ -473,14 +461,9 @@ class CallActor(Actor[str, Message]):
             self._timer = None
 
     def _on_timer(self) -> None:
-        self._timer = None
+        self._disarm()
         self._is_due = True
         self.home.tell(Wake())
-
-    def _cancel_attempt(self) -> None:
-        if self._attempt is not None:
-            self._attempt.cancel()
-            self._attempt = None
 
     def _forget(self) -> None:
         self._disarm()
@@ -489,10 +472,9 @@ class CallActor(Actor[str, Message]):
 
     def _leave_step(self) -> None:
         """End the attempt that runs or waits, if there is one."""
-        self._cancel_attempt()
-        if self._pass is not None:
-            self._pass.give_back()
-            self._pass = None
+        if self._step is not None:
+            self._step.leave()
+            self._step = None
 
 
 def _warn(call_id: str, accepted: Accepted) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 
@@ -35,7 +36,8 @@ class RetryPolicy:
     """How often the AI step is tried and how long it waits in between; all times in seconds.
 
     The waits are initial, initial * factor, initial * factor ** 2 and so on, none above *max_delay*. *jitter*
-    adds up to that fraction of the wait at random.
+    adds up to that fraction of the wait at random. An attempt may take *attempt_timeout*, and the whole step,
+    waits of all kinds included, *step_timeout*.
     """
 
     max_attempts: int = 4
@@ -44,6 +46,7 @@ class RetryPolicy:
     max_delay: float = 60.0
     jitter: float = 0.0
     attempt_timeout: float = 30.0
+    step_timeout: float = inf
 
     def delay(self, attempt: int, after: float | None, rng: Callable[[], float]) -> float:
         """Return the wait between *attempt* (the first is 1), which failed, and the next one.

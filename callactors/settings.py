@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     max_call_duration: Timeout = 86_400.0
     max_attempts: Count = 4
     attempt_timeout: Annotated[float, Field(gt=0)] = 30.0
+    step_timeout: Timeout | None = None
     retry_initial: Seconds = 1.0
     retry_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
     ai_concurrency: Count = 200

@@ -15,6 +15,7 @@ from callactors.actors import Actor, ActorRegistry
 from callactors.actors.actor import Home
 from callactors.actors.deadlines import Deadlines
 from callactors.actors.registry import RegistryLimits
+from callactors.ai_step import StepServices
 from callactors.call import Call
 from callactors.call_actor import CallActor, CallServices
 from callactors.eraser import Eraser
@@ -66,7 +67,7 @@ from callactors.store.events import identify
 from callactors.store.journal import Journal, JournalLimits
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
-from callactors.store.snapshot import read_snapshot
+from callactors.store.snapshot import Snapshots
 from callactors.store.stats import Stats
 from callactors.store.summaries import Summary
 from callactors.sweeper import Sweeper
@@ -153,11 +154,9 @@ class CallSystem:
         log_id = await identify(self._dsn)
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
         self.stats = Stats(self._pool)
+        self._snapshots = Snapshots(self._pool)
         self.keys = KeyRing(self._pool)
-        try:
-            await self.keys.load()
-        except StorageUnavailable:
-            raise DatabaseUnreachable("it has stopped to answer") from None
+        await self._load_keys()
         self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
         self.feed = Feed(self._dsn, self._pool, self.hub, log_id, on_erased=self._on_erased)
         first_wake = options.lifetimes.until_look()
@@ -182,6 +181,12 @@ class CallSystem:
             self._serve(part.run(), type(part).__name__)
         self._serve(self.feed.watch(), "Feed")
         self._serve(self.keys.run(), "KeyRing")
+
+    async def _load_keys(self) -> None:
+        try:
+            await self.keys.load()
+        except StorageUnavailable:
+            raise DatabaseUnreachable("it has stopped to answer") from None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -328,7 +333,7 @@ class CallSystem:
         Raises:
             StorageUnavailable: the database does not answer.
         """
-        return read_snapshot(self._pool, call_ids)
+        return self._snapshots.read(call_ids)
 
     def reading(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for a read.
@@ -404,16 +409,18 @@ class CallSystem:
         return CallServices(
             claims=self._claims,
             journal=self._journal,
-            processor=self._processor,
-            gate=self.gate,
-            policy=self.options.policy,
+            step=StepServices(
+                processor=self._processor,
+                gate=self.gate,
+                policy=self.options.policy,
+                read_contents=partial(contents.read_contents, self._pool),
+                read_page=partial(contents.read_page, self._pool),
+                spawn=self._spawn_attempt,
+            ),
             lifetimes=self.options.lifetimes,
             max_packets=self.options.max_call_packets,
             max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),
-            read_contents=partial(contents.read_contents, self._pool),
-            read_page=partial(contents.read_page, self._pool),
-            spawn=self._spawn_attempt,
         )
 
     def _spawn_attempt(self, attempt: Coroutine[Any, Any, None]) -> Task[None]:

@@ -74,7 +74,7 @@ async def claim(
 ) -> list[Claimed]:
     """Claim by hand, as `Claims` does it."""
     records = await sql.fetch(
-        "select * from claim_3($1, $2, $3, $4, $5, 3600)",
+        "select * from claim_4($1, $2, $3, $4, $5, 3600)",
         owner,
         list(call_ids),
         [creates] * len(call_ids),

@@ -97,6 +97,46 @@ async def test_while_the_provider_is_down_calls_wait_and_use_up_no_attempts(dsn:
         assert system.gate.state == "open"
 
 
+_ERROR = "select last_error::text from calls where call_id = $1"
+
+
+async def test_an_attempt_ends_with_the_time_that_is_left_for_the_step(dsn: str, sql: Sql) -> None:
+    provider = Provider()
+    policy = RetryPolicy(step_timeout=0.3, initial=0.0)
+    async with completed(dsn, provider, 1, policy=policy):
+        await until_state(sql, "c0", "FAILED")
+    assert "no time is left for another attempt" in await sql.fetchval(_ERROR, "c0")
+    assert provider.asked == ["c0:1"]
+
+
+async def test_the_time_for_the_step_runs_out_while_the_provider_is_down(dsn: str, sql: Sql) -> None:
+    async def provider(_: CallRecord) -> Outcome:
+        return Retry("down")
+
+    limits, policy = GateLimits(failures=1, pause=60.0), RetryPolicy(initial=0.0, step_timeout=0.3)
+    async with completed(dsn, provider, 1, gate=limits, policy=policy) as system:
+        await until_state(sql, "c0", "FAILED")
+        assert (system.gate.running, system.gate.waiting) == (0, 0)
+    assert await sql.fetchval(_ERROR, "c0") == '{"reason": "no time is left for an attempt", "attempt": 1}'
+
+
+async def test_the_time_for_the_step_goes_on_while_the_server_is_down(dsn: str, sql: Sql) -> None:
+    async with completed(dsn, Provider(), 1):
+        await until(sql, "select count(*) from calls where attempt_running", 1)
+    await sql.execute("update call_events set at = at - interval '1 minute'")
+    asked: list[str] = []
+
+    async def provider(call: CallRecord) -> Outcome:
+        asked.append(call.idempotency_key)
+        return Done()
+
+    async with running(dsn, provider, policy=RetryPolicy(step_timeout=59.0)) as system:
+        await until_state(sql, "c0", "FAILED")
+        assert await system.retry("c0") == 2  # which has a time of its own
+        await until_state(sql, "c0", "ARCHIVED")
+    assert asked == ["c0:2"]
+
+
 async def test_a_failed_call_is_retried_with_attempts_from_1(dsn: str, sql: Sql) -> None:
     outcomes: Iterator[Outcome] = iter([GiveUp("no"), Done("yes")])
     keys = []

@@ -20,6 +20,7 @@ def in_progress() -> Call:
     return call
 
 
+CRASH: Final = Retry("the server stopped")
 ENDED: Final = {"end_reason": "api"}  # what every event behind a complete tells
 
 
@@ -74,6 +75,29 @@ def test_retry_after_is_honoured_and_counts() -> None:
     assert (call.facts.wake_in, call.facts.attempt) == (7.0, 1)
 
 
+def test_a_wait_that_leaves_no_time_for_another_attempt_is_not_begun() -> None:
+    policy = RetryPolicy(initial=2.0)
+    in_time = processing().finish_attempt(Retry("down"), policy, lambda: 0.0, left=2.1)
+    assert path(in_time) == []
+    too_late = processing().finish_attempt(Retry("down"), policy, lambda: 0.0, left=2.0)
+    assert path(too_late) == ["FAILED"]
+    assert too_late.row is not None
+    assert too_late.row.last_error == {
+        "attempt": 1,
+        "reason": "down; no time is left for another attempt",
+    }
+
+
+def test_a_call_whose_time_runs_out_while_it_waits_fails() -> None:
+    call = processing()
+    finish(call, Retry("down"))
+    change = call.run_out()
+    assert [event.kind for event in change.events] == [EventKind.TRANSITION]
+    assert path(change) == ["FAILED"]
+    assert change.row is not None
+    assert change.row.last_error == {"attempt": 1, "reason": "no time is left for an attempt"}
+
+
 def test_give_up_fails_the_call_at_once() -> None:
     change = finish(processing(), GiveUp("no speech"))
     assert path(change) == ["FAILED"]
@@ -84,9 +108,9 @@ def test_give_up_fails_the_call_at_once() -> None:
 def test_crashed_attempt_counts() -> None:
     call = processing()
     for _ in range(3):
-        call.crash_attempt(RetryPolicy(), lambda: 0.0)
+        finish(call, CRASH)
         call.begin_attempt(attempt_timeout=TIMEOUT)
-    assert path(call.crash_attempt(RetryPolicy(), lambda: 0.0)) == ["FAILED"]
+    assert path(finish(call, CRASH)) == ["FAILED"]
 
 
 def test_attempt_that_was_given_back_does_not_count() -> None:

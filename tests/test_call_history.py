@@ -142,7 +142,7 @@ class History(RuleBasedStateMachine):
         self.is_attempting = False
         if self.attempt == POLICY.max_attempts:
             self.end(CallState.FAILED)
-        self.commit(self.call.crash_attempt(POLICY, lambda: 0.0))
+        self.commit(self.call.finish_attempt(Retry("crash"), POLICY, lambda: 0.0))
 
     @precondition(lambda self: self.is_attempting)
     @rule()

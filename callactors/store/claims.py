@@ -18,7 +18,7 @@ from callactors.store.rows import Claimed, read_claimed
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 500
-_CLAIM: Final = "select * from claim_3($1, $2, $3, $4, $5, $6)"
+_CLAIM: Final = "select * from claim_4($1, $2, $3, $4, $5, $6)"
 
 
 class _Waiting(NamedTuple):

@@ -1,4 +1,4 @@
-"""A call's row: from Row to the JSON that flush_3 takes, and back from what claim_3 returns."""
+"""A call's row: from Row to the JSON that flush_3 takes, and back from what claim_4 returns."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,8 @@ from callactors.states import CallState
 class Claimed(NamedTuple):
     """A call as the database has it. If it is not mine, a living server runs its AI step, or it is erased.
 
-    *idle* are the seconds since its last packet or its start, *age* those since its start.
+    *idle* are the seconds since its last packet or its start, *age* those since its start, *step_age* those
+    since its AI step began, if it is there.
     """
 
     call_no: int
@@ -27,6 +28,7 @@ class Claimed(NamedTuple):
     is_erased: bool
     idle: float
     age: float
+    step_age: float | None
 
 
 def write_row(call_no: int, row: Row) -> dict[str, Any]:
@@ -71,12 +73,11 @@ def write_event(call_no: int, call_id: str, event: Event) -> dict[str, Any]:
 
 
 def read_claimed(record: Record) -> Claimed:
-    """Return the call in *record*, a row of claim_3."""
+    """Return the call in *record*, a row of claim_4."""
     call = read_call(record)
     is_mine, is_erased = record["is_mine"], record["is_erased"]
-    return Claimed(
-        record["call_no"], record["epoch"], is_mine, call, is_erased, record["idle"], record["age"]
-    )
+    times = record["idle"], record["age"], record["step_age"]
+    return Claimed(record["call_no"], record["epoch"], is_mine, call, is_erased, *times)
 
 
 def read_call(record: Record) -> Call:
