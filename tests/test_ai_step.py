@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from callactors.errors import CallEnded, CallNotFailed, UnknownCall
+from callactors.errors import CallEnded, CallNotFailed, Fenced, UnknownCall
 from callactors.packets import CompleteRequest
 from callactors.processors.contract import CallRecord
 from callactors.processors.gate import GateLimits
@@ -95,6 +95,21 @@ async def test_while_the_provider_is_down_calls_wait_and_use_up_no_attempts(dsn:
         is_down = False
         await until(sql, _IN_STATE, 8, "ARCHIVED")
         assert system.gate.state == "open"
+
+
+async def test_what_an_owner_learns_too_late_is_not_stored(dsn: str, sql: Sql) -> None:
+    provider = Provider()
+    async with completed(dsn, provider, 1) as system:
+        await provider.is_asked.wait()
+        await sql.execute("insert into nodes (node, heartbeat_at) values ('other', now())")
+        await sql.execute("update calls set owner = 'other', epoch = epoch + 1")
+        provider.answer.set()
+        while system.gate.running:  # noqa: ASYNC110  # its pass goes back as it is told to the actor
+            await asyncio.sleep(0)
+        with pytest.raises(Fenced):
+            await system.cancel("c0")
+    assert await sql.fetchval("select count(*) from calls where result is null and attempt_running") == 1
+    assert [name for _, name, _ in await events(sql, "c0")][-1] == "started"
 
 
 _ERROR = "select last_error::text from calls where call_id = $1"

@@ -105,6 +105,43 @@ async def test_failpoint_lets_the_passes_before_its_own_through(broken: Break, s
         assert await sql.fetchval("select count(*) from packets") == 2
 
 
+@pytest.mark.parametrize(
+    ("failpoint", "extra"),
+    [
+        ("before_ai:1", 0),  # before the call out
+        ("after_ai:1", 1),
+        ("before_flush:3", 1),  # behind the answer, before its commit
+        ("after_flush:3", 0),  # behind the commit, before the event is told
+    ],
+)
+async def test_server_that_ends_around_an_attempt_asks_at_most_once_more(
+    broken: Break, sql: Sql, failpoint: str, extra: int
+) -> None:
+    always = {"failure_rate": 0.0, "hang_rate": 0.0, "late_rate": 0.0}
+    async with Provider(1, **always) as provider:
+        faults = {"FAILPOINT": failpoint, "PROVIDER": provider.url}
+        async with broken(faults, retry_initial=0.01) as server, Client(server) as client:
+            supervisor = await Supervisor(client).connect(snapshot="true")
+            await supervisor.wait_for_frame("bookmark")
+            await client.deliver("c", 1)
+            async with asyncio.TaskGroup() as completing:
+                completing.create_task(client.finish("c", last_sequence={"": 1}))
+                assert await server.wait() == EXIT_CODE
+                del server.extra["FAULTS_FAILPOINT"]
+                await server.start()
+            await until_state(sql, "c", "ARCHIVED")
+            await check_calls(client, sql)
+            await supervisor.read_to_close()
+            await supervisor.connect(since=supervisor.cursor)
+            await supervisor.wait_for("ARCHIVED", "c")
+            await supervisor.close()
+        assert [request.idempotency_key for request in provider.requests] == ["c:1"] * (1 + extra)
+        result = await sql.fetchval("select result from calls")
+        assert json.loads(result)["token"] in {request.token for request in provider.requests}
+    states = [event["state"] for event in supervisor.events]
+    assert states == ["IN_PROGRESS", "COMPLETED", "PROCESSING_AI", "ARCHIVED"]
+
+
 def find_call(provider: Provider, behaviour: Behaviour) -> str:
     """Return a call whose first attempt gets *behaviour*, and the second one an answer."""
     wanted = (behaviour, Behaviour.ANSWER)
