@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from callactors.actors import Actor, ActorRegistry
 from callactors.actors.actor import Home
@@ -47,7 +47,7 @@ from callactors.processors.contract import Processor
 from callactors.processors.gate import Gate, GateLimits
 from callactors.retention import Retention
 from callactors.retry import RetryPolicy
-from callactors.store import calls, contents
+from callactors.store import calls
 from callactors.store.api_keys import KeyRing
 from callactors.store.audit import try_to_write_audit
 from callactors.store.calls import StoredCall
@@ -61,6 +61,7 @@ from callactors.store.connection import (
     reading,
     wait_for_database,
 )
+from callactors.store.contents import ContentsReader, read_page
 from callactors.store.due import Due
 from callactors.store.erasure import Erased
 from callactors.store.events import identify
@@ -76,6 +77,7 @@ log = logging.getLogger(__name__)
 
 _READ_CONNECTIONS: Final = 5
 _COMMITTERS: Final = 2  # while the database has the batch of one, the other's is made
+_Part: TypeAlias = Journal | Claims | Feed | Sweeper | Eraser | Retention | ContentsReader
 _LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the actors have drained
 
 
@@ -155,6 +157,7 @@ class CallSystem:
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
         self.stats = Stats(self._pool)
         self._snapshots = Snapshots(self._pool)
+        self._contents = ContentsReader(self._pool)
         self.keys = KeyRing(self._pool)
         await self._load_keys()
         self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
@@ -382,9 +385,10 @@ class CallSystem:
         await calls.ping(self._pool)
 
     @property
-    def _parts(self) -> "tuple[Journal | Claims | Feed | Sweeper | Eraser | Retention, ...]":
+    def _parts(self) -> "tuple[_Part, ...]":
         """What runs as long as the system, and is closed with it."""
-        return self._journal, self._claims, self.feed, self._sweeper, self._eraser, self._retention
+        parts = self._journal, self._claims, self.feed, self._sweeper, self._eraser, self._retention
+        return *parts, self._contents
 
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
         reply = self._registry.ask(call_id, message, reserved=reserved)
@@ -413,8 +417,8 @@ class CallSystem:
                 processor=self._processor,
                 gate=self.gate,
                 policy=self.options.policy,
-                read_contents=partial(contents.read_contents, self._pool),
-                read_page=partial(contents.read_page, self._pool),
+                read_contents=self._contents.read,
+                read_page=partial(read_page, self._pool),
                 spawn=self._spawn_attempt,
             ),
             lifetimes=self.options.lifetimes,

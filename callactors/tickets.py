@@ -32,6 +32,10 @@ class CallTicket:
         self.count = 0
         self.size = 0
 
+    @property
+    def is_awaited(self) -> bool:
+        return self._envelope.reply is not None
+
     def settle(self, verdict: Verdict) -> None:
         self._on_settled(self, verdict)
 

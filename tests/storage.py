@@ -27,8 +27,11 @@ WAITING = "from pg_stat_activity where datname = current_database() and wait_eve
 class Ticket:
     """Keeps its verdict; a second one would raise InvalidStateError."""
 
-    def __init__(self, change: Change, order: list["Ticket"] | None = None) -> None:
+    def __init__(
+        self, change: Change, order: list["Ticket"] | None = None, *, is_awaited: bool = True
+    ) -> None:
         self.change = change
+        self.is_awaited = is_awaited
         self.count = self.size = 0
         self.verdict: Future[Verdict] = asyncio.get_running_loop().create_future()
         self._order = order

@@ -58,6 +58,51 @@ async def test_a_batch_that_calls_share_has_no_more_than_a_share_of_each(dsn: st
     assert [row["count"] for row in sizes] == [1, 11, *[10] * 16, 330]  # others may come back
 
 
+async def test_own_steps_of_many_calls_delay_a_packet_by_no_more_than_a_few(dsn: str, sql: Sql) -> None:
+    ends = await claim(sql, ME, *map(str, range(100)))
+    [live] = await claim(sql, ME, "live")
+    order: list[Ticket] = []
+    async with journal_of(dsn, unawaited=10) as journal:
+        async with locked(dsn, "0"):
+            steps = [Ticket(new(1), order, is_awaited=False) for _ in ends]
+            for claimed, step in zip(ends, steps, strict=True):
+                writer_of(journal, claimed).submit(step)
+            await until_waiting(sql)
+            [packet] = submit(writer_of(journal, live), new(1), order=order)
+        assert set(await verdicts([*steps, packet])) == {STORED}
+        await journal.drain(timeout=PATIENCE)
+    assert order.index(packet) <= 20
+    assert [ticket for ticket in order if ticket is not packet] == steps
+
+
+async def test_a_packet_behind_a_step_of_its_own_call_is_not_made_to_wait_like_it(dsn: str, sql: Sql) -> None:
+    *ends, live = await claim(sql, ME, *map(str, range(100)))
+    order: list[Ticket] = []
+    async with journal_of(dsn, unawaited=10) as journal:
+        async with locked(dsn, "0"):
+            for claimed in ends:
+                writer_of(journal, claimed).submit(Ticket(new(1), order, is_awaited=False))
+            writer = writer_of(journal, live)
+            writer.submit(step := Ticket(new(1), order, is_awaited=False))
+            await until_waiting(sql)
+            [packet] = submit(writer, new(2), order=order)
+        assert await verdicts([step, packet]) == [STORED, STORED]
+        await journal.drain(timeout=PATIENCE)
+    assert order.index(step) + 1 == order.index(packet) <= 21
+    assert len(order) == 101
+
+
+async def test_own_steps_that_are_left_are_abandoned_with_the_rest(dsn: str, sql: Sql) -> None:
+    first, second = await claim(sql, ME, "a", "b")
+    tickets = [Ticket(new(1), is_awaited=False) for _ in range(2)]
+    async with locked(dsn, "a"), journal_of(dsn, unawaited=1) as journal:
+        writer_of(journal, first).submit(tickets[0])
+        writer_of(journal, second).submit(tickets[1])
+        await until_waiting(sql)
+        await journal.drain(timeout=0)
+    assert await verdicts(tickets) == [ABANDONED, ABANDONED]
+
+
 async def test_calls_that_all_have_more_than_a_share_fill_a_batch(dsn: str, sql: Sql) -> None:
     one, two, blocked = await claim(sql, ME, "one", "two", "blocked")
     async with journal_of(dsn, share=10, batch=150) as journal:

@@ -154,7 +154,12 @@ async def open_pool(dsn: str, *, size: int) -> Pool:
         timeout=CONNECT_TIMEOUT,
         command_timeout=COMMAND_TIMEOUT,
         server_settings=_READ_SETTINGS,
+        reset=_keep_session,
     )
+
+
+async def _keep_session(_: object) -> None:
+    """Save a round trip behind each read: none changes the session, and asyncpg ends open transactions."""
 
 
 async def close_pool(pool: Pool) -> None:

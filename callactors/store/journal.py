@@ -42,6 +42,10 @@ class Ticket(Protocol):
     @property
     def change(self) -> Change: ...
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for the verdict."""
+
     def settle(self, verdict: Verdict) -> None:
         """Take the verdict: called once, in the order of submission; must not raise."""
 
@@ -57,6 +61,8 @@ class JournalLimits:
     batch_size: int = 4 * 1024 * 1024
     share: int = 64
     """How many items one call may have in a batch that it shares with others."""
+    unawaited: int = 16
+    """How many items a batch may have that nobody waits for, as the steps that calls take by themselves."""
 
 
 class Journal:
@@ -228,6 +234,7 @@ class _Committer:
         self._owner = owner
         self._on_events = on_events
         self._ready: deque[Writer] = deque()
+        self._unawaited: dict[Writer, None] = {}  # ready too, but nobody waits for what they have
         self._locked: list[Writer] = []  # their calls' rows are held by others
         self._look_at = 0.0
         self._shared_lately = 0
@@ -249,7 +256,7 @@ class _Committer:
         for writer, tickets in self._in_flight:
             settled = len(tickets) - (writer.unsettled - len(writer.waiting))  # in order, so the first ones
             writer.fail(tickets[settled:], Verdict.ABANDONED)
-        for writer in (*self._ready, *self._locked):
+        for writer in (*self._ready, *self._unawaited, *self._locked):
             writer.fail([], Verdict.ABANDONED)
 
     def add(self, writer: Writer, ticket: Ticket) -> None:
@@ -262,11 +269,20 @@ class _Committer:
         self._journal.items += ticket.count
         self._journal.size += ticket.size
         if len(writer.waiting) == 1:
-            writer.since = monotonic()
-            if not self._ready:
-                self.is_idle.clear()
-                self._has_work.set()
+            self._make_ready(writer, is_awaited=ticket.is_awaited)
+        elif writer in self._unawaited and ticket.is_awaited:
+            del self._unawaited[writer]
+            self._make_ready(writer, is_awaited=True)
+
+    def _make_ready(self, writer: Writer, *, is_awaited: bool) -> None:
+        writer.since = monotonic()
+        if not self._ready:
+            self.is_idle.clear()
+            self._has_work.set()
+        if is_awaited:
             self._ready.append(writer)
+        else:
+            self._unawaited[writer] = None
 
     def remove(self, tickets: Sequence[Ticket]) -> None:
         for ticket in tickets:
@@ -283,7 +299,7 @@ class _Committer:
                 await self._commit(self._in_flight)
             self._in_flight, self._in_flight_since = [], None
             await asyncio.sleep(0)  # a batch costs more than a packet: let in what has arrived meanwhile
-            if not self._ready:
+            if not self._ready and not self._unawaited:
                 self._has_work.clear()
                 if not self._locked:
                     self.is_idle.set()
@@ -295,7 +311,7 @@ class _Committer:
         """
         limits = self._journal.limits
         parts: dict[Writer, list[Ticket]] = {}
-        since = self._ready[0].since if self._ready else None
+        since = self._ready[0].since if self._ready else None  # that only own steps wait is no lag
         now = monotonic()
         items = size = 0
         share = limits.share if len(self._ready) > 1 or self._shared_lately else limits.batch
@@ -318,7 +334,28 @@ class _Committer:
                     writer.since = now  # a busy writer is not a late one
                     self._ready.append(writer)
         self._shared_lately = _LATELY if len(parts) > 1 else max(0, self._shared_lately - 1)
+        self._add_unawaited(parts, limits.batch_size - size)
         return list(parts.items()), since
+
+    def _add_unawaited(self, parts: dict[Writer, list[Ticket]], size: int) -> None:
+        """Let own steps ride along, but so few that a batch does not become long by them.
+
+        Thousands of calls that end at once would else be in front of every packet.
+        """
+        items = self._journal.limits.unawaited
+        while self._unawaited and items > 0:
+            writer = next(iter(self._unawaited))
+            del self._unawaited[writer]
+            taken, its_items, its_size = writer.take(items, size, 0 if parts else 1)
+            if not taken and writer.waiting:
+                self._unawaited[writer] = None
+                break
+            if taken:
+                parts[writer] = taken
+                items -= its_items
+                size -= its_size
+            if writer.waiting:
+                self._unawaited[writer] = None
 
     async def _commit(self, parts: list[_Part]) -> None:
         """Flush *parts*; if the database refuses them, look for the guilty change by halves."""
@@ -349,7 +386,9 @@ class _Committer:
 
     def _wait_aside(self, writer: Writer, tickets: list[Ticket]) -> None:
         log.warning("call %s: another session holds its row; its changes wait", writer.call_id)
-        if writer.waiting:
+        if writer in self._unawaited:
+            del self._unawaited[writer]
+        elif writer.waiting:
             self._ready.remove(writer)
         writer.waiting[:0] = tickets
         self._locked.append(writer)

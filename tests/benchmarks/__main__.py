@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.body import body
+from tests.benchmarks.burst import burst
 from tests.benchmarks.fairness import fairness
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
@@ -39,6 +40,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "hostile": hostile,
     "body": body,
     "telephony": telephony,
+    "burst": burst,
 }
 
 

@@ -31,6 +31,8 @@ from callactors.web.media import _MediaSocket
 from tests.benchmarks.histogram import Histogram
 
 _LAG_INTERVAL: Final = 0.01
+_PATIENCE: Final = 15.0
+_POLL_INTERVAL: Final = 0.2
 
 _Run: TypeAlias = Callable[[Settings, socket.socket], Coroutine[Any, Any, int]]
 
@@ -79,6 +81,16 @@ class Instruments:
         stored = sum([outcome.packets for outcome in answer if isinstance(outcome, Accepted)])
         self.acks.add(perf_counter() - since, stored)
         self.unstored += len(packets) - stored
+
+
+async def read_report(path: Path, lines: int) -> list[dict[str, Any]]:
+    """Return what the server has told in the file at *path*, when it has told so many *lines*."""
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            told = path.read_text().splitlines()
+            if len(told) >= lines:
+                return [json.loads(line) for line in told]
+            await asyncio.sleep(_POLL_INTERVAL)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tests.benchmarks.load import DATA
 
+_ACCEPTED: Final = b"HTTP/1.1 202"
 READY: Final = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
@@ -40,6 +41,13 @@ async def send(port: int, streams: Sequence[Iterable[bytes]]) -> Counter[int]:
     return statuses
 
 
+async def pour(port: int, streams: Sequence[Sequence[bytes]]) -> None:
+    """Send each stream over a connection of its own without waiting for answers, all of which must be 202."""
+    async with asyncio.TaskGroup() as group:
+        for requests in streams:
+            group.create_task(_pour(port, requests))
+
+
 async def ask(port: int, request: bytes) -> Any:
     """Return the JSON that answers *request*."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -53,6 +61,16 @@ async def ask(port: int, request: bytes) -> Any:
 def deal(requests: Sequence[bytes], connections: int = 64) -> list[Sequence[bytes]]:
     """Return *requests* as a stream for each of some connections."""
     return [requests[number::connections] for number in range(min(connections, len(requests)))]
+
+
+async def _pour(port: int, requests: Sequence[bytes]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(b"".join(requests))
+        for _ in requests:
+            await reader.readuntil(_ACCEPTED)
+    finally:
+        writer.close()
 
 
 async def _send(port: int, requests: Iterable[bytes], statuses: Counter[int]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 import os
 import signal
 import tempfile
@@ -22,6 +21,7 @@ from tests.benchmarks.callers import VENDOR, Called, CallersPlan
 from tests.benchmarks.crowd import allow_files
 from tests.benchmarks.databases import worn_postgres
 from tests.benchmarks.machine import one_core_set_apart, sync_time, versions
+from tests.benchmarks.measured import read_report
 from tests.benchmarks.processes import run_client, serving
 from tests.benchmarks.report import Options, Report
 
@@ -149,16 +149,8 @@ class Scene:
         called = Called(**await run_client("tests.benchmarks.callers", asdict(plan)))
         kept = await compare(self._dsn, plan, called.sent)
         os.kill(self._pid, signal.SIGUSR2)
-        sending, after = await self._read_lines(2)
+        sending, after = await read_report(self._path, 2)
         return _Step(legs, called, kept, after["acks"], sending["lags"], after["unstored"])
-
-    async def _read_lines(self, count: int) -> list[dict[str, Any]]:
-        async with asyncio.timeout(_PATIENCE):
-            while True:
-                lines = self._path.read_text().splitlines()
-                if len(lines) >= count:
-                    return [json.loads(line) for line in lines]
-                await asyncio.sleep(_POLL_INTERVAL)
 
 
 async def telephony(options: Options) -> Report:
