@@ -132,8 +132,7 @@ def _ideal(calls: int) -> float:
 async def _measure(connection: Connection, dsn: str, core: int, calls: int) -> _Burst:
     async with _measured(dsn, core) as (server, path):
         await send(server.port, deal([packet(f"burst-a{number}") for number in range(calls)], 16))
-        honest = Honest(server)
-        honest.rate = _RATE
+        honest = Honest(server, rate=_RATE)
         seconds = _TIMES_LIMIT * _ideal(calls)
         quiet = await honest.send(seconds, warm_up=_WARM_UP)
         sending = asyncio.create_task(honest.send(seconds, warm_up=_WARM_UP))

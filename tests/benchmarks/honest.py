@@ -9,7 +9,7 @@ from tests.benchmarks.processes import Server, run_load
 
 CALLS: Final = 200  # each with a connection of its own
 SHARE: Final = 0.4
-_RATE: Final = 2_000.0  # packets a second of all of them, unless the server is busier with that than SHARE
+RATE: Final = 2_000.0  # packets a second of all of them, unless the server is busier with that than SHARE
 _STEP: Final = 100.0
 _TRY: Final = 1.0
 
@@ -31,19 +31,22 @@ class Rounds:
 
 
 class Honest:
-    """Sends to *server*, each time from new calls; the load is told to tell of each call if *tells_calls*."""
+    """Sends *rate* packets a second to *server*, each time from new calls.
 
-    def __init__(self, server: Server, *, tells_calls: bool = False) -> None:
+    The load is told to tell of each call if *tells_calls*.
+    """
+
+    def __init__(self, server: Server, *, rate: float = RATE, tells_calls: bool = False) -> None:
         self._server = server
         self._tells_calls = tells_calls
         self._runs = 0
-        self.rate = _RATE
+        self.rate = rate
 
     async def choose_rate(self) -> Result:
-        """Take less than _RATE if that alone fills more of the server's core than SHARE; return the trial."""
+        """Take less if that alone fills more of the server's core than SHARE; return the trial."""
         tried = await self.send(_TRY)
         if tried.busy > SHARE:
-            self.rate = max(_RATE * SHARE / tried.busy // _STEP * _STEP, _STEP)
+            self.rate = max(self.rate * SHARE / tried.busy // _STEP * _STEP, _STEP)
         return tried
 
     async def send(self, seconds: float, *, warm_up: float = WARM_UP) -> Result:
