@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from asyncio import Future, Task
+from asyncio import Future, Semaphore, Task
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence, Set
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -68,7 +68,7 @@ from callactors.store.events import identify
 from callactors.store.journal import Journal, JournalLimits
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
-from callactors.store.snapshot import Snapshots
+from callactors.store.snapshot import read_snapshot
 from callactors.store.stats import Stats
 from callactors.store.summaries import Summary
 from callactors.sweeper import Sweeper
@@ -76,6 +76,7 @@ from callactors.sweeper import Sweeper
 log = logging.getLogger(__name__)
 
 _READ_CONNECTIONS: Final = 5
+_LONG_READS: Final = 2  # at once, so that the committers have their share of the database
 _COMMITTERS: Final = 2  # while the database has the batch of one, the other's is made
 _Part: TypeAlias = Journal | Claims | Feed | Sweeper | Eraser | Retention | ContentsReader
 _LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the actors have drained
@@ -142,6 +143,7 @@ class CallSystem:
         self._deadlines = Deadlines(options.ack_timeout, StorageUnavailable)
         self._services: list[Task[None]] = []
         self._attempts: set[Task[None]] = set()
+        self._long_reads = Semaphore(_LONG_READS)
 
     async def start(self) -> None:
         """Bring the database up to date, join the other servers, and take up what is due.
@@ -156,7 +158,6 @@ class CallSystem:
         log_id = await identify(self._dsn)
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
         self.stats = Stats(self._pool)
-        self._snapshots = Snapshots(self._pool)
         self._contents = ContentsReader(self._pool)
         self.keys = KeyRing(self._pool)
         await self._load_keys()
@@ -336,7 +337,7 @@ class CallSystem:
         Raises:
             StorageUnavailable: the database does not answer.
         """
-        return self._snapshots.read(call_ids)
+        return read_snapshot(self.reading_long, call_ids)
 
     def reading(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for a read.
@@ -345,6 +346,16 @@ class CallSystem:
             StorageUnavailable: the database does not answer.
         """
         return reading(self._pool)
+
+    @asynccontextmanager
+    async def reading_long(self) -> AsyncIterator[Connection]:
+        """Lend a connection for a read of many rows, when few others do the like: commits go before.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        async with self._long_reads, self.reading() as connection:
+            yield connection
 
     def admit(self) -> None:
         """Do nothing if new work is welcome.

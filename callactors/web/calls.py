@@ -13,12 +13,15 @@ from callactors.web.guard import GRANT
 from callactors.web.keys import get_system
 from callactors.web.parameters import EventsQuery, NoQuery, PacketsQuery, read_calls_query, read_query
 from callactors.web.replies import json_response
+from callactors.web.sockets import has_gone
 
 
 async def list_calls(request: web.Request) -> web.Response:
     """Tell of many calls, in pages."""
     query = read_calls_query(request)
-    async with get_system(request).reading() as connection:
+    async with get_system(request).reading_long() as connection:
+        if has_gone(request):
+            return web.Response()  # to nobody
         if query.call_id:
             named = await listing.read_named(connection, query.filters, query.call_id)
             return json_response({"calls": named, "cursor": None})
@@ -38,7 +41,9 @@ async def call(request: web.Request) -> web.Response:
 async def events(request: web.Request) -> web.Response:
     """Tell the events of one call, the oldest first."""
     system, call_id, query = get_system(request), _call_id(request), read_query(request, EventsQuery)
-    async with system.reading() as connection:
+    async with system.reading_long() as connection:
+        if has_gone(request):
+            return web.Response()
         part = await history.read_events(
             connection, system.feed.cursor.log_id, call_id, after=query.after, limit=query.limit
         )
@@ -49,7 +54,9 @@ async def packets(request: web.Request) -> web.Response:
     """Give the packets of one stream of a call, in the order of their sequences."""
     call_id, query = _call_id(request), read_query(request, PacketsQuery)
     after = -1 if query.after is None else query.after  # a sequence 0 is taken too
-    async with get_system(request).reading() as connection:
+    async with get_system(request).reading_long() as connection:
+        if has_gone(request):
+            return web.Response()
         part = await history.read_packets(connection, call_id, query.stream, after=after, limit=query.limit)
     return json_response(
         {"call_id": call_id, "stream": query.stream, "packets": part.lines, "next": part.next}

@@ -1,6 +1,7 @@
 """What the WebSockets have in common."""
 
 import asyncio
+import select
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Final
@@ -76,6 +77,20 @@ async def close(request: web.Request, ws: web.WebSocketResponse, code: int, reas
     """Close *ws*; a peer that does not read is not waited for."""
     abort_soon(request)
     await ws.close(code=code, message=reason)
+
+
+def has_gone(request: web.Request) -> bool:
+    """Whether who asked has hung up, so that an answer is not worth its work."""
+    if request.transport is None:
+        return True
+    connection = request.transport.get_extra_info("socket")
+    if connection is None or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(
+        connection, 0
+    )  # errors and hang-ups are told in any case; who only ends writing has not gone
+    return bool(poll.poll(0))
 
 
 def stop_reading(request: web.Request) -> None:

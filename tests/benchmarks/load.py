@@ -270,5 +270,6 @@ if __name__ == "__main__":
     the_plan = Plan(**json.loads(sys.argv[1]))
     if the_plan.goes_first:
         with suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+            priority = os.sched_getparam(0).sched_priority + 1  # others have one under `chrt --rr`
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     print(json.dumps(asdict(measure(the_plan))))

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 import asyncpg
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from callactors import ai_step, app, cli
+from callactors import ai_step, app, cli, system
 from callactors.call import Call
 from callactors.feed import Feed
 from callactors.packets import Packet
@@ -37,7 +37,6 @@ from callactors.retry import Done, Outcome, Retry
 from callactors.settings import Settings
 from callactors.store import journal
 from callactors.store.claims import Claims
-from callactors.store.snapshot import Snapshots
 
 EXIT_CODE: Final = 137
 
@@ -110,7 +109,7 @@ _PLACES: Final = {
     "after_publish": _Place(Feed, "_publish", _after_page),
     "before_ai": _Place(ai_step, "run_attempt", _before),
     "after_ai": _Place(ai_step, "run_attempt", _after),
-    "mid_snapshot": _Place(Snapshots, "read", _between_parts),
+    "mid_snapshot": _Place(system, "read_snapshot", _between_parts),
 }
 FAILPOINTS: Final = frozenset(_PLACES)
 
