@@ -13,6 +13,7 @@ from typing import Any, Final, assert_never
 from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
 from callactors.call import Call
+from callactors.counts import CallCounts
 from callactors.errors import (
     CallErased,
     CallError,
@@ -71,7 +72,7 @@ class CallServices:
 
     *max_packets* and *max_size* (characters of data) are what a call may have; *read_data* takes call_id,
     stream and sequence and returns that packet's data; *read_contents* and *read_page* are for the AI step;
-    *spawn* runs an attempt and sees to its end.
+    *spawn* runs an attempt and sees to its end; *counts* are those of all calls.
     """
 
     claims: Claims
@@ -86,6 +87,7 @@ class CallServices:
     read_contents: Callable[[str], Awaitable[Contents]]
     read_page: Callable[[str, str, int], Awaitable[tuple[Sequence[StoredPacket], int | None]]]
     spawn: Callable[[Coroutine[Any, Any, None]], Task[None]]
+    counts: CallCounts
     rng: Callable[[], float] = random.random
 
 
@@ -411,8 +413,12 @@ class CallActor(Actor[str, Message]):
     def _on_stored(self, ticket: CallTicket) -> None:
         change, answer = ticket.change, ticket.answer
         ticket.tell(answer)
-        if isinstance(answer, Accepted) and (answer.is_late or answer.is_duplicate or answer.gap):
-            _warn(self.key, answer)
+        if isinstance(answer, Accepted):
+            counts = self._services.counts
+            counts.acks.add(monotonic() - ticket.asked_at, answer.packets)
+            if answer.is_late or answer.is_duplicate or answer.gap:
+                counts.count_odd(answer)
+                _warn(self.key, answer)
         if not change.events:
             return
         for event in change.events:
@@ -442,7 +448,8 @@ class CallActor(Actor[str, Message]):
 
     async def _run_attempt(self, record: CallRecord, admitted: Pass | None) -> None:
         has_succeeded: bool | None = None  # nor does it say anything of the provider if the database fails
-        outcome: Outcome
+        outcome: Outcome | None = None
+        began = monotonic()
         try:
             prepared = await prepare(record, self._services.read_contents)
             if isinstance(prepared, Retry):
@@ -451,6 +458,7 @@ class CallActor(Actor[str, Message]):
                 outcome = await run_attempt(self._services.processor, prepared)
                 has_succeeded = not isinstance(outcome, Retry)
         finally:
+            self._services.counts.count_attempt(outcome, monotonic() - began)
             if admitted is not None:
                 admitted.give_back(has_succeeded)
         if not isinstance(outcome, Done):
