@@ -9,6 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from callactors.counts import CallCounts
 from callactors.facts import Row
 from callactors.messages import AttemptEnded
 from callactors.processors.attempt import prepare, run_attempt
@@ -25,7 +26,7 @@ class StepServices:
     """What the AI step of every call works with.
 
     *read_contents* and *read_page* take a call_id, and the latter what a ReadPage does; *spawn* runs an
-    attempt and sees to its end.
+    attempt and sees to its end, *counts* counts it.
     """
 
     processor: Processor
@@ -34,6 +35,7 @@ class StepServices:
     read_contents: Callable[[str], Awaitable[Contents]]
     read_page: Callable[[str, str, int], Awaitable[tuple[Sequence[StoredPacket], int | None]]]
     spawn: Callable[[Coroutine[Any, Any, None]], Task[None]]
+    counts: CallCounts
     rng: Callable[[], float] = random.random
 
 
@@ -117,7 +119,8 @@ class AiStep:
         has_succeeded: bool | None = (
             None  # what the database or a lack of time ends says nothing of the provider
         )
-        outcome: Outcome
+        outcome: Outcome | None = None
+        began = monotonic()
         try:
             prepared = await prepare(record, self._services.read_contents)
             if isinstance(prepared, Retry):
@@ -127,6 +130,7 @@ class AiStep:
                 if self.left > 0 or not isinstance(outcome, Retry):
                     has_succeeded = not isinstance(outcome, Retry)
         finally:
+            self._services.counts.count_attempt(outcome, monotonic() - began)
             if admitted is not None:
                 admitted.give_back(has_succeeded)
         if not isinstance(outcome, Done):

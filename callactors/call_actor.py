@@ -13,6 +13,7 @@ from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
 from callactors.ai_step import AiStep, StepServices
 from callactors.call import Call
+from callactors.counts import CallCounts
 from callactors.errors import (
     CallErased,
     CallError,
@@ -66,7 +67,7 @@ class CallServices:
     """What every call's actor works with.
 
     *max_packets* and *max_size* (characters of data) are what a call may have; *read_data* takes call_id,
-    stream and sequence and returns that packet's data.
+    stream and sequence and returns that packet's data; *counts* are those of all calls.
     """
 
     claims: Claims
@@ -76,6 +77,7 @@ class CallServices:
     max_packets: int
     max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
+    counts: CallCounts
 
 
 class CallActor(Actor[str, Message]):
@@ -423,8 +425,12 @@ class CallActor(Actor[str, Message]):
     def _on_stored(self, ticket: CallTicket) -> None:
         change, answer = ticket.change, ticket.answer
         ticket.tell(answer)
-        if isinstance(answer, Accepted) and (answer.is_late or answer.is_duplicate or answer.gap):
-            _warn(self.key, answer)
+        if isinstance(answer, Accepted):
+            counts = self._services.counts
+            counts.acks.add(monotonic() - ticket.asked_at, answer.packets)
+            if answer.is_late or answer.is_duplicate or answer.gap:
+                counts.count_odd(answer)
+                _warn(self.key, answer)
         if not change.events:
             return
         for event in change.events:

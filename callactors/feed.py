@@ -81,11 +81,12 @@ class FeedEvent:
 
 
 class Notice:
-    """What is told of the feed itself, between events."""
+    """What is told of the feed itself, between events; *condition* is what it tells the present state of."""
 
-    __slots__ = ("frame",)
+    __slots__ = ("condition", "frame")
 
-    def __init__(self, kind: str, **told: object) -> None:
+    def __init__(self, kind: str, *, condition: str | None = None, **told: object) -> None:
+        self.condition = condition
         self.frame = text_frame(json.dumps({"type": kind, **told}, separators=(",", ":")))
 
 
@@ -103,8 +104,8 @@ class Feed:
     ) -> None:
         self.trouble: str | None = None
         """Why events come late: "held-back" by an open transaction, "storage-unavailable", or None."""
-        self.step: str | None = None
-        """What the gate before the AI step is, unless it lets all pass."""
+        self.step = "open"
+        """What the gate before the AI step is."""
         self.cut_off = 0
         """How many supervisors were cut off since they did not read."""
         self._session = Session(dsn, "feed")
@@ -221,8 +222,7 @@ class Feed:
             await asyncio.sleep(_POLL_INTERVAL)
             if (trouble := self._find_trouble()) != self.trouble:
                 self.trouble = trouble
-                for notice in self.degraded() or [Notice("recovered")]:
-                    self._hub.publish(TOPIC, notice)
+                self._hub.publish(TOPIC, _tell_trouble(self.trouble))
                 log.warning("events come %s", f"late: {trouble}" if trouble else "in time again")
             if _now() - told_at >= _BOOKMARK_INTERVAL:
                 self._hub.publish(TOPIC, self.bookmark())
@@ -232,18 +232,14 @@ class Feed:
         """Tell that everything up to the present cursor was published."""
         return Notice("bookmark", cursor=str(self.cursor), at=tell_time(datetime.now(UTC)))
 
-    def degraded(self) -> list[Notice]:
-        """Tell that events come late, if they do."""
-        return [] if self.trouble is None else [Notice("degraded", reason=self.trouble)]
-
-    def paused(self) -> list[Notice]:
-        """Tell that the AI step pauses, if it does."""
-        return [] if self.step is None else [Notice("ai_step", state=self.step)]
+    def conditions(self) -> list[Notice]:
+        """Tell whether events come late, and what the gate before the AI step is."""
+        return [_tell_trouble(self.trouble), _tell_step(self.step)]
 
     def tell_step(self, state: str) -> None:
         """Tell what the gate before the AI step has become."""
-        self.step = None if state == "open" else state
-        self._hub.publish(TOPIC, Notice("ai_step", state=state))
+        self.step = state
+        self._hub.publish(TOPIC, _tell_step(state))
 
     async def _follow(self) -> bool:
         """Publish what is new, and return whether events stand above the horizon."""
@@ -291,5 +287,19 @@ def text_frame(text: str) -> bytes:
     return struct.pack("!BBQ", 0x81, 127, size) + data
 
 
+def _tell_trouble(trouble: str | None) -> Notice:
+    if trouble is None:
+        return Notice("recovered", condition="trouble")
+    return Notice("degraded", condition="trouble", reason=trouble)
+
+
+def _tell_step(state: str) -> Notice:
+    return Notice("ai_step", condition="step", state=state)
+
+
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+WELL: Final = {notice.condition: notice.frame for notice in (_tell_trouble(None), _tell_step("open"))}
+"""The frames of the conditions that a client takes for granted."""

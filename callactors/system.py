@@ -18,6 +18,7 @@ from callactors.actors.registry import RegistryLimits
 from callactors.ai_step import StepServices
 from callactors.call import Call
 from callactors.call_actor import CallActor, CallServices
+from callactors.counts import CallCounts
 from callactors.eraser import Eraser
 from callactors.errors import (
     CallError,
@@ -31,6 +32,7 @@ from callactors.facts import Accepted, Completed, Row
 from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
 from callactors.legs import Lifetimes
+from callactors.loop_lag import LoopLag
 from callactors.messages import (
     Accept,
     AcceptMany,
@@ -137,6 +139,8 @@ class CallSystem:
         self._actor = actor
         self.options = options
         self.hub: Hub[FeedItem] = Hub()
+        self.counts = CallCounts()
+        self.loop_lag = LoopLag()
         self.is_draining = False
         self.failed: str | None = None
         """Why the system cannot work any more: a part of it ended that must not. Only a restart helps."""
@@ -181,7 +185,7 @@ class CallSystem:
         await self.feed.open()
         self._registry.start()
         self._retention = Retention(self._dsn, options.retention)
-        for part in (self._node, *self._parts):
+        for part in (self._node, self.loop_lag, *self._parts):
             self._serve(part.run(), type(part).__name__)
         self._serve(self.feed.watch(), "Feed")
         self._serve(self.keys.run(), "KeyRing")
@@ -377,6 +381,21 @@ class CallSystem:
         return call_id in self._registry
 
     @property
+    def journal(self) -> Journal:
+        """What commits, for who reads what it counts."""
+        return self._journal
+
+    @property
+    def registry(self) -> ActorRegistry[str, Message]:
+        """Where the actors are, for who reads what it counts."""
+        return self._registry
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many connections to the database there are for reads, and how many of them nobody uses."""
+        return self._pool.get_size(), self._pool.get_idle_size()
+
+    @property
     def resident(self) -> int:
         """How many calls have an actor in memory."""
         return len(self._registry)
@@ -431,11 +450,13 @@ class CallSystem:
                 read_contents=self._contents.read,
                 read_page=partial(read_page, self._pool),
                 spawn=self._spawn_attempt,
+                counts=self.counts,
             ),
             lifetimes=self.options.lifetimes,
             max_packets=self.options.max_call_packets,
             max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),
+            counts=self.counts,
         )
 
     def _spawn_attempt(self, attempt: Coroutine[Any, Any, None]) -> Task[None]:

@@ -36,6 +36,11 @@ class CallTicket:
     def is_awaited(self) -> bool:
         return self._envelope.reply is not None
 
+    @property
+    def asked_at(self) -> float:
+        """When the message came, by the monotonic clock."""
+        return self._envelope.made_at
+
     def settle(self, verdict: Verdict) -> None:
         self._on_settled(self, verdict)
 
@@ -102,7 +107,7 @@ class PartTicket(CallTicket):
 
     def _single(self, index: int, packet: Packet) -> Envelope[Message]:
         envelope: Envelope[Message] = Envelope(Accept(packet), _PartReply(self._outcomes, index))
-        envelope.arrival = self._envelope.arrival
+        envelope.arrival, envelope.made_at = self._envelope.arrival, self._envelope.made_at
         return envelope
 
 

@@ -100,6 +100,18 @@ async def test_without_a_good_key_nothing_opens(client: Client, sql: Sql, route:
         assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(
+    ("scope", "status"), [(Scope.SUPERVISE, 200), (Scope.ADMIN, 200), (Scope.INGEST, 403)]
+)
+async def test_metrics_are_for_who_supervises_and_for_who_administers(
+    client: Client, sql: Sql, scope: Scope, status: int
+) -> None:
+    assert (await client.get("/metrics")).status == 200
+    key = await make_key(client, sql, scope)
+    assert (await client.get("/metrics")).status == 401
+    assert (await client.get("/metrics", headers=key)).status == status
+
+
 @pytest.mark.parametrize("path", [route.path for route in ROUTES if route.opens is None])
 async def test_pages_and_probes_need_no_key(client: Client, sql: Sql, path: str) -> None:
     await make_key(client, sql, Scope.ADMIN)
@@ -251,7 +263,8 @@ async def test_a_key_with_a_prefix_opens_its_calls_only(client: Client, sql: Sql
     ):
         assert await slug(await client.get(path, headers=mine)) == (403, "call-not-allowed"), path
     assert (await client.post("/v1/call/stream/other-1", json=PACKET, headers=mine)).status == 403
-    assert (await client.get("/v1/stats", headers=mine)).status == 403
+    for path in ("/v1/stats", "/metrics"):
+        assert (await client.get(path, headers=mine)).status == 403
     for path in ("/v1/calls", "/v1/calls?q=acme-", "/v1/calls?sort=transition", "/v1/calls?sort=call_id"):
         told = await (await client.get(path, headers=mine)).json()
         assert {call["call_id"] for call in told["calls"]} == {"acme-1", "acme-2"}, path

@@ -14,6 +14,7 @@ MODULES = {
 DOORS = {
     "aiohttp": {"app", "cli", "deliveries", "processors.http", "simulate", "testing", "web"},
     "asyncpg": {"store"},
+    "prometheus": {"web.metrics"},
     "pocketsphinx": {"processors.transcriber"},
     "pydantic": {"packets", "processors", "settings", "web"},
     "transitions": {"states"},

@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import Event
 from collections import defaultdict
+from time import monotonic
 
 import pytest
 
@@ -167,3 +168,26 @@ async def test_actor_that_is_never_done_lets_others_have_their_turn() -> None:
     async with registry_of(Restless, stop_timeout=0) as registry:
         await registry.ask("restless", 1)
         assert await registry.ask("a", 2) == 2
+
+
+async def test_what_waits_in_the_mailboxes_is_told_with_its_age() -> None:
+    go_on = Event()
+
+    class Busy(Actor[str, int]):
+        async def receive(self, envelope: Envelope[int]) -> None:
+            await go_on.wait()
+            envelope.answer(envelope.message)
+
+    async with registry_of(Busy) as registry:
+        assert registry.look() == (0, 0, 0.0)
+        first = monotonic()
+        asked = [registry.ask(key, 1) for key in "aaabb"]
+        last = monotonic()
+        await ticks(1)  # each actor has taken its first message
+        begin, found, end = monotonic(), registry.look(), monotonic()
+        assert (found.messages, found.fullest) == (3, 2)
+        assert begin - last <= found.age <= end - first
+        go_on.set()
+        await asyncio.gather(*asked)
+        await ticks(1)
+        assert (registry.look(), registry.working) == ((0, 0, 0.0), set())

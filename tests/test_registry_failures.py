@@ -36,6 +36,7 @@ async def test_failed_message_is_answered_and_the_next_one_meets_a_new_actor() -
             await second
         assert await third == 2
     assert len(set(made)) == 2
+    assert (registry.activations, registry.restarts, registry.passivations) == (2, 1, 1)
 
 
 @pytest.mark.parametrize(("window", "counts"), [(3600.0, [1, 2, 3]), (0.0, [1, 1, 1])])

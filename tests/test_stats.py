@@ -119,12 +119,12 @@ async def test_who_asks_together_shares_one_reading(dsn: str, sql: Sql) -> None:
     await close_pool(pool)
 
 
-async def test_figures_are_made_anew_when_they_are_old(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_figures_are_made_anew_when_they_are_old(dsn: str) -> None:
     pool = await open_pool(dsn, size=5)
     desk = Stats(pool)
     first = await desk.read()
-    monkeypatch.setattr(stats, "MAX_AGE", 0.0)
-    assert await desk.read() is not first
+    assert await desk.read(max_age=60.0) is first is desk.latest
+    assert await desk.read(max_age=0.0) is not first
     await desk.close()
     await close_pool(pool)
 
@@ -136,6 +136,7 @@ async def test_a_failure_is_shared_but_not_kept(dsn: str) -> None:
         proxy.refuse()
         failures = await asyncio.gather(*(desk.read() for _ in range(5)), return_exceptions=True)
         assert {type(failure) for failure in failures} == {StorageUnavailable}
+        assert desk.latest is None
         await proxy.listen()
         assert (await desk.read())["retrying"] == 0
         await desk.close()

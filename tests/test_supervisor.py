@@ -654,6 +654,37 @@ async def test_a_client_whose_queue_overflows_catches_up(client: Client, sql: Sq
         assert [event["version"] for event in await receive(ws, 50)] == list(range(1, 51))
 
 
+async def test_a_client_that_missed_that_the_ai_step_goes_on_is_told_once_it_has_caught_up(
+    client: Client,
+) -> None:
+    system = client.app[SYSTEM]
+    system.hub._limit = 3
+    async with watching(client, kinds="attempt") as ws:
+        await receive_to(ws, "bookmark")
+        system.feed.tell_step("closed")
+        assert [frame["state"] for frame in await receive(ws, 1)] == ["closed"]
+        for state in ("trying", "closed", "trying", "open"):  # the queue overflows, and nobody hears the last
+            system.feed.tell_step(state)
+        assert not system.hub.count(feed.TOPIC)
+        assert await receive(ws, 1) == [{"type": "ai_step", "state": "open"}]
+
+
+async def test_that_the_ai_step_pauses_is_told_once_and_to_who_asks_for_more_than_transitions(
+    client: Client,
+) -> None:
+    system = client.app[SYSTEM]
+    system.feed.tell_step("closed")
+    async with watching(client) as plain, watching(client, kinds="attempt") as ws:
+        assert await receive(ws, 1) == [{"type": "ai_step", "state": "closed"}]
+        for asking in (ws, plain):
+            await asking.send_json({"type": "subscribe"})
+        told = [frame["type"] for frame in await receive_to(ws, "bookmark")]
+        assert told == ["subscribed", "bookmark"]
+        assert [frame["type"] for frame in await receive(plain, 2)] == ["subscribed", "ai_step"]
+        await system.accept("c", packet(1))
+        assert [frame["type"] for frame in await receive(ws, 1)] == ["event"]
+
+
 async def test_a_subscribe_does_not_lose_the_cursor_a_client_came_with(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from bisect import insort
 from collections.abc import Iterable
 from operator import attrgetter
+from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from callactors.errors import MailboxFull
@@ -28,7 +29,7 @@ class Envelope(Generic[M]):
     Answering is safe whatever became of the asker: a reply that is done or cancelled is left alone.
     """
 
-    __slots__ = ("arrival", "error", "message", "reply", "tries")
+    __slots__ = ("arrival", "error", "made_at", "message", "reply", "tries")
 
     def __init__(self, message: M, reply: Reply | None = None) -> None:
         self.message = message
@@ -39,6 +40,7 @@ class Envelope(Generic[M]):
         """What `receive_now` raised on it."""
         self.tries = 0
         """How often it came back undone; the actor counts."""
+        self.made_at = monotonic()
 
     def answer(self, value: object) -> None:
         """Give *value* to the asker, if there is one who still waits."""
@@ -66,6 +68,11 @@ class Mailbox(Generic[M]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest envelope was made, if there is one."""
+        return self._items[0].made_at
 
     def put(self, envelope: Envelope[M], *, reserved: bool = False) -> None:
         """Add *envelope* behind the others; a *reserved* one is never refused.

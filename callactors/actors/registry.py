@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from callactors.actors.actor import Actor, Home
 from callactors.actors.mailbox import Envelope, Mailbox
@@ -34,6 +34,14 @@ class RegistryLimits:
     failure_window: float = 60.0
 
 
+class Mailboxes(NamedTuple):
+    """What waits in all mailboxes, in the fullest one, and for how many seconds the oldest message does."""
+
+    messages: int
+    fullest: int
+    age: float
+
+
 class ActorRegistry(Generic[K, M]):
     """Owns one actor per key, made on its first message and forgotten when idle.
 
@@ -51,6 +59,10 @@ class ActorRegistry(Generic[K, M]):
         self._leaving = 0
         self._has_left = asyncio.Event()
         self.is_closed = False
+        self.working: set[Mailbox[M]] = set()  # of cells with a task: all others are empty
+        self.activations = 0
+        self.passivations = 0
+        self.restarts = 0
         self._reaper: Task[None] | None = None
 
     def __len__(self) -> int:
@@ -98,7 +110,15 @@ class ActorRegistry(Generic[K, M]):
         finally:
             await self._abandon()
 
+    def look(self) -> Mailboxes:
+        """Return how full the mailboxes are."""
+        lengths = [len(mailbox) for mailbox in self.working]
+        now = monotonic()
+        oldest = min((mailbox.oldest for mailbox in self.working if mailbox), default=now)
+        return Mailboxes(sum(lengths), max(lengths, default=0), now - oldest)
+
     def make(self, cell: "_Cell[K, M]") -> Actor[K, M]:
+        self.activations += 1
         return self._make(cell.key, cell)
 
     def touch(self, cell: "_Cell[K, M]") -> None:
@@ -273,6 +293,7 @@ class _Cell(Generic[K, M]):
     def _run(self) -> None:
         if self.task is None and not self._is_gone:
             self.task = self._registry.loop.create_task(self._live())
+            self._registry.working.add(self._mailbox)
 
     async def _live(self) -> None:
         """Take messages until there are none; leave if asked to."""
@@ -298,6 +319,7 @@ class _Cell(Generic[K, M]):
             self.abandon(ActorFailed())
         finally:
             self.task = None
+            self._registry.working.discard(self._mailbox)
             if not self._is_gone:
                 self._registry.touch(self)
 
@@ -326,6 +348,7 @@ class _Cell(Generic[K, M]):
                 log.exception("actor %s failed and is restarted", self.key)
                 envelope.fail(ActorFailed())
                 actor, self._actor = self._actor, None
+                self._registry.restarts += 1
                 await actor.on_failure(error, self._count_failure())
             taken += 1
             if taken % _TURN == 0:
@@ -342,3 +365,4 @@ class _Cell(Generic[K, M]):
         actor, self._actor = self._actor, None
         if actor is not None:
             await actor.on_stop()
+            self._registry.passivations += 1

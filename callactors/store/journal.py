@@ -10,6 +10,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Final, Protocol
 
+from callactors.counts import Histogram
 from callactors.errors import Overloaded, StorageUnavailable
 from callactors.facts import Change
 from callactors.store.connection import RowsLocked, Session
@@ -19,6 +20,7 @@ from callactors.store.locks import LOCK_TIMEOUT, RETRY_INTERVAL, find_locked
 log = logging.getLogger(__name__)
 
 _LATELY: Final = 16  # batches after a shared one in which a call that is alone gets no more than its share
+_ITEMS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)  # bounds of what is counted
 _OVERHEAD: Final = 500  # bytes a waiting change takes beside its packet's data
 
 
@@ -86,6 +88,10 @@ class Journal:
         self.size = 0
         self.packets = 0
         """How many new packets were stored so far."""
+        self.fenced = 0
+        """How often a flush met a call that another owner has."""
+        self.flush_seconds = Histogram()
+        self.flush_items = Histogram(_ITEMS)
         self._committers = [
             _Committer(self, Session(dsn, f"committer {i + 1}", lock_timeout=LOCK_TIMEOUT), owner, on_events)
             for i in range(committers)
@@ -438,12 +444,17 @@ class _Committer:
         calls = [
             CallChanges(w.call_no, w.call_id, w.epoch, [t.change for t in tickets]) for w, tickets in parts
         ]
-        return await self._session.run(
+        began = monotonic()
+        flushed = await self._session.run(
             lambda connection: flush(connection, self._owner, calls), gives_way=True
         )
+        self._journal.flush_seconds.add(monotonic() - began)
+        self._journal.flush_items.add(sum([ticket.count for _, tickets in parts for ticket in tickets]))
+        return flushed
 
     def _settle(self, parts: list[_Part], flushed: Flushed, behind: Sequence[Ticket] = ()) -> None:
         self._journal.packets += flushed.packets
+        self._journal.fenced += len(flushed.fenced)
         for writer, tickets in parts:
             if writer.call_no in flushed.fenced:
                 log.info("call %s: fenced, another owner has it", writer.call_id)

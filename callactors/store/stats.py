@@ -51,19 +51,25 @@ class Stats:
         self._reading: Task[dict[str, Any]] | None = None
         self._read_at = 0.0
 
-    async def read(self) -> dict[str, Any]:
-        """Return the figures, at most MAX_AGE seconds old.
+    async def read(self, *, max_age: float = MAX_AGE) -> dict[str, Any]:
+        """Return the figures, at most *max_age* seconds old.
 
         Raises:
             StorageUnavailable: the database does not answer.
         """
         now = asyncio.get_running_loop().time()
         task = self._reading
-        if task is None or (task.done() and (_has_failed(task) or now - self._read_at >= MAX_AGE)):
+        if task is None or (task.done() and (_has_failed(task) or now - self._read_at >= max_age)):
             task = self._reading = asyncio.create_task(self._read())
             task.add_done_callback(_has_failed)  # somebody must have looked, also if nobody waits any more
             self._read_at = now
         return await asyncio.shield(task)
+
+    @property
+    def latest(self) -> dict[str, Any] | None:
+        """The figures that were read last; None if they could not be read."""
+        task = self._reading
+        return None if task is None or not task.done() or _has_failed(task) else task.result()
 
     async def close(self) -> None:
         """Let go of what is being read."""

@@ -22,7 +22,7 @@ from callactors.web.guard import get_guard
 from callactors.web.ingest import present_completed
 from callactors.web.keys import get_system
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
-from callactors.web.problems import describe
+from callactors.web.problems import count_problem, describe
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +188,7 @@ class _SocketIngest:
             for outcome in await _outcomes(sent):
                 self._answered += outcome.packets if isinstance(outcome, Accepted) else 1
                 if isinstance(outcome, CallactorsError):
+                    count_problem(self._request, outcome)
                     told.append({"type": "refused", "frame": self._answered, "problem": describe(outcome)})
                 elif isinstance(outcome, Completed):
                     presented = present_completed(self._call_id, outcome)

@@ -35,6 +35,7 @@ from callactors.web.guard import GRANT, get_guard
 from callactors.web.keys import get_system
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
 from callactors.web.parameters import BinaryMediaQuery, MediaQuery, read_query
+from callactors.web.problems import count_problem
 from callactors.web.vendor_access import get_vendor_rules
 
 log = logging.getLogger(__name__)
@@ -189,6 +190,7 @@ class _MediaSocket:
             elif self._counts["wrong"] == 1:
                 log.warning("%s: a message is left out: %s", self._name, error)
         except (AccessError, CallError, Unavailable) as error:
+            count_problem(self._request, error)
             self._refuse(str(error))
 
     def _do(self, step: Step) -> None:
@@ -266,6 +268,7 @@ class _MediaSocket:
 
     def _on_refused(self, error: CallactorsError) -> None:
         self._counts["refused"] += 1
+        count_problem(self._request, error)
         if self._counts["refused"] == 1:
             log.warning("%s: a packet is refused: %s", self._name, error)
         if isinstance(error, CallClosed | CallErased):

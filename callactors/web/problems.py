@@ -3,9 +3,10 @@
 import functools
 import json
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiohttp import web
 
@@ -60,6 +61,10 @@ from callactors.web.replies import quick_response
 _PROBLEM: Final = "application/problem+json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ProblemCounts: TypeAlias = "Counter[tuple[str, str]]"
+"""How many answers were problems, by path as the route has it and by slug."""
+
+PROBLEM_COUNTS: Final[web.AppKey[ProblemCounts]] = web.AppKey("callactors_problem_counts", Counter)
 
 
 class Problem(NamedTuple):
@@ -156,7 +161,8 @@ async def no_route(request: web.Request) -> web.StreamResponse:
 
 
 def problem_of(request: web.Request, error: CallactorsError, **extra: Any) -> web.StreamResponse:
-    """Return the answer to *error*, one of PROBLEMS, with *extra* members."""
+    """Return the answer to *error*, one of PROBLEMS, with *extra* members; it is counted."""
+    count_problem(request, error)
     told = {**describe(error), **extra}
     if isinstance(error, Unavailable):  # an overload is made of these
         told["instance"] = _instance(request)
@@ -173,6 +179,11 @@ def problem_of(request: web.Request, error: CallactorsError, **extra: Any) -> we
     elif isinstance(error, SlowBody):
         response.force_close()
     return response
+
+
+def count_problem(request: web.Request, error: CallactorsError) -> None:
+    """Count that *request*, or a part of what it brought, is refused with *error*."""
+    _count(request, PROBLEMS[type(error)].slug)
 
 
 def describe(error: CallactorsError) -> dict[str, Any]:
@@ -195,10 +206,20 @@ def _of_http(request: web.Request, error: web.HTTPException) -> web.StreamRespon
     if error.status < HTTPStatus.BAD_REQUEST:
         raise error
     slug = _OF_STATUS.get(error.status, error.reason.lower().replace(" ", "-"))
+    _count(request, slug)
     response = _respond(request, _describe(Problem(error.status, slug, error.reason), error.reason))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
+
+
+def _count(request: web.Request, slug: str) -> None:
+    counts = request.app.get(PROBLEM_COUNTS)
+    if counts is None:  # in a sub-app
+        counts = request.config_dict.get(PROBLEM_COUNTS)
+    resource = request.match_info.route.resource
+    if counts is not None and resource is not None:
+        counts[resource.canonical, slug] += 1
 
 
 def _describe(problem: Problem, detail: str) -> dict[str, Any]:

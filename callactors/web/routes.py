@@ -22,6 +22,7 @@ from callactors.web import (
     ingest,
     ingest_socket,
     media,
+    metrics,
     supervisor,
 )
 from callactors.web.guard import guarded
@@ -87,6 +88,7 @@ _NO_HEAD: Final = frozenset(
 _INGEST: Final = frozenset({Scope.INGEST})
 _SUPERVISE: Final = frozenset({Scope.SUPERVISE})
 _ADMIN: Final = frozenset({Scope.ADMIN})
+_OPERATE: Final = _SUPERVISE | _ADMIN
 
 _JSON: Final = "application/json"
 _LINES: Final = "application/x-ndjson"
@@ -321,6 +323,7 @@ ROUTES: Final = (
             503: (answers.StatusInDetail, answers.Status),
         },
     ),
+    Route("GET", "/metrics", metrics.metrics, _OPERATE, answers={200: ("text/plain",)}),
     Route("GET", "/openapi.json", docs.openapi, None, answers=_file(_JSON)),
     Route("GET", "/docs", docs.documentation, None, answers=_file("text/html")),
     Route(

@@ -1,5 +1,6 @@
 """How the system and its routes get into an aiohttp application."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from functools import cache
@@ -12,8 +13,10 @@ from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
 from callactors.web.keys import SYSTEM
 from callactors.web.limits import LIMITS, Limits
 from callactors.web.media import MEDIA_STREAMS
+from callactors.web.metrics import METRICS, make_registry
 from callactors.web.openapi import describe
 from callactors.web.pacing import PACE, Pace
+from callactors.web.problems import PROBLEM_COUNTS
 from callactors.web.routes import ROUTES
 from callactors.web.vendor_access import VENDOR_RULES, VendorRules
 
@@ -38,10 +41,12 @@ def setup(
     app[DOCS] = _make_docs()
     app[VENDOR_RULES] = vendors or VendorRules()
     app[MEDIA_STREAMS] = {}
+    app[PROBLEM_COUNTS] = Counter()
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
         async with system as started:
             app[SYSTEM] = started
+            app[METRICS] = make_registry(started, app[PROBLEM_COUNTS])
             yield
 
     app.cleanup_ctx.append(lifetime)

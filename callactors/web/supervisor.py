@@ -23,7 +23,7 @@ from callactors.errors import (
     Overloaded,
     StorageUnavailable,
 )
-from callactors.feed import TOPIC, FeedEvent, FeedItem, Notice, text_frame
+from callactors.feed import TOPIC, WELL, FeedEvent, FeedItem, Notice, text_frame
 from callactors.hub import Ending
 from callactors.store.events import Cursor
 from callactors.strict_json import read_json
@@ -91,6 +91,7 @@ class _Watching:
         self._is_plain = not request.query
         self._since, self._is_snapshot_due = watch.since, watch.snapshot
         self._log_id, self._last = cursor
+        self._conditions = dict(WELL)
         self._next_snapshot = 0.0
         self._telling: asyncio.Task[None] | None = asyncio.create_task(self._tell())
 
@@ -227,7 +228,7 @@ class _Watching:
     async def _follow(self) -> bool:
         """Tell what is published from now on, and return whether to catch up and go on when it ends."""
         with closing(self._system.hub.subscribe(TOPIC)) as subscription:
-            self._write_items([self._feed.bookmark(), *self._feed.degraded(), *self._feed.paused()])
+            self._write_items([self._feed.bookmark(), *self._feed.conditions()])
             while items := await subscription.get():
                 self._write_items(items)
                 if self._unread > _MAX_UNREAD:
@@ -239,13 +240,20 @@ class _Watching:
         frames = []
         for item in items:
             if isinstance(item, Notice):
-                if not self._is_plain and self._last <= self._feed.cursor.position:
+                if not self._is_plain and self._is_news(item):
                     frames.append(item.frame)
             elif item.position > self._last:  # else it was seen elsewhere
                 self._last = item.position
                 if self._wants(item):
                     frames.append(item.frame)
         self._write(b"".join(frames))
+
+    def _is_news(self, notice: Notice) -> bool:
+        """Whether *notice* is to be told: a condition if the client was told another one last."""
+        if notice.condition is None:  # a bookmark would set back who is ahead of this feed
+            return self._last <= self._feed.cursor.position
+        was, self._conditions[notice.condition] = self._conditions[notice.condition], notice.frame
+        return was != notice.frame
 
     def _wants(self, event: FeedEvent) -> bool:
         return self._grant.covers(event.logged.call_id) and self._watch.wants(event)

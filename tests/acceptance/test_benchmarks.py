@@ -14,6 +14,7 @@ from tests.benchmarks.histogram import Histogram
 from tests.benchmarks.hostile import besetting, compare
 from tests.benchmarks.load import Plan
 from tests.benchmarks.loud import Kind, LoudPlan
+from tests.benchmarks.metrics import count_packets
 from tests.benchmarks.mischief import KINDS
 from tests.benchmarks.processes import run_load
 from tests.benchmarks.rabble import RabblePlan
@@ -110,6 +111,10 @@ async def test_messages_of_telephony_legs_that_are_missing_or_others_are_found(
     ):
         assert response.status == 202
     assert await compare_calls(dsn, plan, {one.call: 3, other.call: 4}, patience=0.0) == (7, 6, 2)
+
+
+def test_what_counting_costs_is_measured() -> None:
+    assert count_packets() > 0
 
 
 def test_times_are_told_as_no_less_than_they_were() -> None:

@@ -40,7 +40,7 @@ async def test_packet_data_is_in_no_answer_and_in_no_log(serve: Serve, connect: 
             await ws.send_str(frame)
             while (answer := await ws.receive_json())["type"] != "ack":
                 assert CANARY not in str(answer)
-    pages = ("/ready", "/v1/stats", "/v1/call/c", "/v1/call/c/events", "/v1/calls")
+    pages = ("/ready", "/metrics", "/v1/stats", "/v1/call/c", "/v1/call/c/events", "/v1/calls")
     told += [await client.request("GET", page) for page in pages]
     for raw_request in (
         f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX {CANARY}\r\n\r\n",

@@ -18,6 +18,7 @@ from tests.benchmarks.growth import growth
 from tests.benchmarks.hostile import hostile
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.memory import memory
+from tests.benchmarks.metrics import metrics
 from tests.benchmarks.mischief import KINDS
 from tests.benchmarks.new_calls import new_calls
 from tests.benchmarks.overload import overload
@@ -41,6 +42,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "body": body,
     "telephony": telephony,
     "burst": burst,
+    "metrics": metrics,
 }
 
 
