@@ -1,8 +1,6 @@
 """The AI step from the settings to the stored result, and what docs/ai-step.md shows of it."""
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 from pytest_aiohttp.plugin import AiohttpClient
@@ -13,10 +11,11 @@ from callactors.processors.bodies import CallBody
 from callactors.retry import Done, GiveUp
 from callactors.settings import Settings
 from callactors.store.contents import StoredPacket
+from tests.pages import blocks
 from tests.provider_scenes import JSON, Talk, make_call, provide
 from tests.scenes import Sql, events, until_state
 
-_DOCS = (Path(__file__).parent.parent / "docs" / "ai-step.md").read_text(encoding="utf-8")
+_PAGE = "docs/ai-step.md"
 
 
 async def test_a_call_goes_through_a_provider_that_fails_once(
@@ -60,9 +59,9 @@ async def test_a_call_goes_through_a_provider_that_fails_once(
 
 
 async def test_the_example_of_an_own_processor_works() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", _DOCS, re.DOTALL)
+    (block,) = blocks("python", page=_PAGE)
     names: dict[str, Any] = {}
-    exec(code, names)
+    exec(block.text, names)
     counter = names["WordCounter"]()
     said = StoredPacket("", 1, PacketKind.TEXT, 1.0, "good day to you")
     assert await counter(make_call([said])) == Done({"words": 4})
@@ -71,8 +70,8 @@ async def test_the_example_of_an_own_processor_works() -> None:
 
 
 async def test_the_request_that_is_shown_is_the_one_that_is_made() -> None:
-    (shown,) = re.findall(r"chunked\n\n(\{.*?\})\n```", _DOCS, re.DOTALL)
-    told = json.loads(shown)
+    request, _ = blocks("http", page=_PAGE)
+    told = json.loads(request.text.partition("\n\n")[2])
     packet = StoredPacket("", 1, PacketKind.TEXT, 0.5, "hello")
     call = make_call([packet], call_id="call-7", attempt=2, metadata={"from": "+15550100"})
     made = json.loads(b"".join([piece async for piece in CallBody(call, 10_000)]))

@@ -1,7 +1,6 @@
 """What the README and the docs say is so."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,17 +9,12 @@ from pytest_aiohttp.plugin import AiohttpClient
 from callactors.settings import Settings
 from callactors.states import TRANSITIONS
 from callactors.web.problems import PROBLEMS
+from tests.pages import PAGES, ROOT, blocks, read
 from tests.scenes import Sql, until_state
-
-_ROOT = Path(__file__).resolve().parent.parent
-
-
-def _read(name: str) -> str:
-    return (_ROOT / name).read_text(encoding="utf-8")
 
 
 async def test_the_embedding_example_works(dsn: str, sql: Sql, aiohttp_client: AiohttpClient) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", _read("README.md"), re.DOTALL)
+    ((_, _, _, code),) = blocks("python", page="README.md")
     assert len(code.strip().splitlines()) <= 25
     names: dict[str, Any] = {}
     exec(code.replace('node="web-1"', 'node="web-1", is_unsafe_durability_allowed=True'), names)
@@ -35,22 +29,30 @@ async def test_the_embedding_example_works(dsn: str, sql: Sql, aiohttp_client: A
 
 
 def test_the_table_of_states_is_the_code() -> None:
-    rows = re.findall(r"^\| ([A-Z_]+) \| (\w+) \| ([A-Z_]+) \|", _read("docs/states.md"), re.MULTILINE)
+    rows = re.findall(r"^\| ([A-Z_]+) \| (\w+) \| ([A-Z_]+) \|", read("docs/states.md"), re.MULTILINE)
     assert rows == [(source, trigger, dest) for trigger, source, dest in TRANSITIONS]
 
 
 def test_every_problem_is_documented() -> None:
-    rows = set(re.findall(r"^\| (\d+) \| ([a-z0-9-]+) \|", _read("docs/protocol.md"), re.MULTILINE))
+    rows = set(re.findall(r"^\| (\d+) \| ([a-z0-9-]+) \|", read("docs/protocol.md"), re.MULTILINE))
     assert {(str(p.status), p.slug) for p in PROBLEMS.values()} <= rows
 
 
 def test_every_setting_is_documented() -> None:
-    text = _read("docs/operating.md").replace("`_MAX`", "`CALLACTORS_FLAKY_LATENCY_MAX`")
+    text = read("docs/operating.md").replace("`_MAX`", "`CALLACTORS_FLAKY_LATENCY_MAX`")
     told = set(re.findall(r"CALLACTORS_([A-Z_]+)`", text)) | {"DATABASE_URL"}
     assert {name.upper() for name in Settings.model_fields} <= told
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in (_ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
-    for link in re.findall(r"\]\((?!http)([^)#]+)", _read(page)):
-        assert ((_ROOT / page).parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", read(page)):
+        target = (ROOT / page).parent / link if link else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target.read_text(encoding="utf-8")), f"{link}#{anchor}"
+
+
+def _anchors(text: str) -> set[str]:
+    """Return what GitHub makes of the headings in *text*."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

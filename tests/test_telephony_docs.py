@@ -27,18 +27,15 @@ from callactors.vendors.steps import MAX_METADATA
 from callactors.web import media
 from callactors.web.routes import ROUTES
 from tests.media_scenes import start_with
+from tests.pages import PAGES, SERVER, blocks, read
 from tests.scenes import Sql, until_state
 
-_ROOT = Path(__file__).resolve().parent.parent
-_TEXT = (_ROOT / "docs/telephony.md").read_text(encoding="utf-8")
-_README = (_ROOT / "README.md").read_text(encoding="utf-8")
-_BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", _TEXT, re.DOTALL | re.MULTILINE)
-_SERVER = "http://127.0.0.1:8000"
-_PAGES = ["README.md", "CHANGELOG.md", *(f"docs/{page.name}" for page in (_ROOT / "docs").glob("*.md"))]
+_PAGE = "docs/telephony.md"
+_TEXT = read(_PAGE)
 
 
 def _blocks(kind: str) -> list[str]:
-    return [text for found, text in _BLOCKS if found == kind]
+    return [block.text for block in blocks(kind, page=_PAGE)]
 
 
 def _table(head: str) -> list[list[str]]:
@@ -56,7 +53,9 @@ def _commands(text: str, *names: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if line.startswith(names)]
 
 
-_SIMULATIONS = [words for text in (_TEXT, _README) for words in _commands(text, "callactors simulate ")]
+_SIMULATIONS = [
+    words for text in (_TEXT, read("README.md")) for words in _commands(text, "callactors simulate ")
+]
 
 
 @pytest.mark.parametrize("vendor", [*JSON_VENDORS, *PREAMBLE_VENDORS, *VENDORS, *VERIFIERS, *DIALECTS])
@@ -113,10 +112,9 @@ def test_limits_and_times_are_those_of_the_code() -> None:
     assert f"`{media._SHUTDOWN[1]}`" in _TEXT
 
 
-@pytest.mark.parametrize("page", _PAGES)
+@pytest.mark.parametrize("page", ["CHANGELOG.md", *PAGES])
 def test_every_setting_that_is_named_exists(page: str) -> None:
-    text = (_ROOT / page).read_text(encoding="utf-8")
-    told = set(re.findall(r"\bCALLACTORS_([A-Z][A-Z_]*[A-Z])\b", text)) - {"FUZZ", "PG_BIN"}
+    told = set(re.findall(r"\bCALLACTORS_([A-Z][A-Z_]*[A-Z])\b", read(page))) - {"FUZZ", "PG_BIN"}
     assert told <= {name.upper() for name in Settings.model_fields}
 
 
@@ -135,11 +133,6 @@ def test_markup_can_be_read(text: str) -> None:
     url = stream.get("url") or (stream.text or "").strip()
     assert url in ("wss://HOST/v1/media/KEY", "wss://HOST/v1/media")
     assert "/KEY" in url or stream.get("authBearerToken") == "KEY"
-
-
-@pytest.mark.parametrize("text", _blocks("json"))
-def test_json_can_be_read(text: str) -> None:
-    assert json.loads(text)
 
 
 def test_the_metadata_of_freeswitch_name_the_call() -> None:
@@ -178,7 +171,7 @@ def test_the_settings_of_the_example_can_be_read(monkeypatch: pytest.MonkeyPatch
 
 async def _run(words: list[str], client: TestClient, *more: str) -> Finished:  # type: ignore[type-arg]
     url = str(client.make_url("")).rstrip("/")
-    arguments = [url if word == _SERVER else word for word in words[1:]]
+    arguments = [url if word == SERVER else word for word in words[1:]]
     options = cli._parser().parse_args([*arguments, *more])
     return await {"simulate": run_simulate, "replay": run_replay}[options.command](options)
 
@@ -218,9 +211,9 @@ async def test_the_callback_is_on_the_timeline_as_told(dsn: str, aiohttp_client:
     client = await start_with(dsn, aiohttp_client)()
     (_, _, _, form, address), (_, _, asked) = _commands(_TEXT, "curl ")
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = await client.post(address.removeprefix(_SERVER), data=form, headers=headers)
+    answer = await client.post(address.removeprefix(SERVER), data=form, headers=headers)
     assert answer.status == 204
-    events = (await (await client.get(asked.removeprefix(_SERVER))).json())["events"]
+    events = (await (await client.get(asked.removeprefix(SERVER))).json())["events"]
     (wanted,) = [event for text in _blocks("json") if (event := json.loads(text)) and "kind" in event]
     (found,) = [event for event in events if event["kind"] == "status"]
     del found["cursor"], found["at"], wanted["at"]
