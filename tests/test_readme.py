@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from pytest_aiohttp.plugin import AiohttpClient
 
+from callactors.facts import FRESH
 from callactors.settings import Settings
-from callactors.states import TRANSITIONS
+from callactors.states import TRANSITIONS, CallState
 from callactors.web.problems import PROBLEMS
 from tests.pages import PAGES, ROOT, blocks, read
 from tests.scenes import Sql, until_state
@@ -31,6 +32,14 @@ async def test_the_embedding_example_works(dsn: str, sql: Sql, aiohttp_client: A
 def test_the_table_of_states_is_the_code() -> None:
     rows = re.findall(r"^\| ([A-Z_]+) \| (\w+) \| ([A-Z_]+) \|", read("docs/states.md"), re.MULTILINE)
     assert rows == [(source, trigger, dest) for trigger, source, dest in TRANSITIONS]
+
+
+def test_the_chart_of_states_is_the_code() -> None:
+    (chart,) = blocks("mermaid", page="docs/states.md")
+    lines = ["stateDiagram-v2", "direction LR", f"[*] --> {FRESH.state}"]
+    lines += [f"{source} --> {dest}: {trigger}" for trigger, source, dest in TRANSITIONS]
+    lines += [f"{state} --> [*]" for state in CallState if state.is_final]
+    assert [line.strip() for line in chart.text.splitlines()] == lines
 
 
 def test_every_problem_is_documented() -> None:
