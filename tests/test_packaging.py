@@ -1,10 +1,8 @@
 """What is built and installed is whole: every module, the SQL files and the command."""
 
 import os
-import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -12,9 +10,11 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.pages import ROOT
+from tests.sources import copy_source, link_dependencies
+
 pytestmark = pytest.mark.timeout(300)
 
-ROOT = Path(__file__).parent.parent
 SQL = sorted(path.name for path in (ROOT / "sql").glob("*.sql"))
 LIST_SQL = """
 from callactors.store.migrations import SQL_DIR
@@ -44,14 +44,8 @@ class Place(NamedTuple):
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     home = tmp_path_factory.mktemp("packaging")
     place = Place(home / "source", home / "dist", home / "venv" / "bin", home / "dependencies")
-    for folder in ("callactors", "sql"):
-        shutil.copytree(ROOT / folder, place.source / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, place.source)
-    place.dependencies.mkdir()
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if "callactors" not in entry.name:
-            (place.dependencies / entry.name).symlink_to(entry)
+    copy_source(place.source)
+    link_dependencies(place.dependencies)
     venv.create(home / "venv")
     build = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(place.dist), str(place.source))
     subprocess.run(build, check=True)

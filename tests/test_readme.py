@@ -29,6 +29,13 @@ async def test_the_embedding_example_works(dsn: str, sql: Sql, aiohttp_client: A
     assert (told["result"], told["attempt"]) == ({"transcript": "1 packets"}, 2)
 
 
+def test_its_commands_are_those_of_the_quick_start() -> None:
+    told = [line for block in blocks("sh", page="docs/index.md") for line in block.text.splitlines()]
+    lines = [line for block in blocks("sh", page="README.md") for line in block.text.splitlines()]
+    assert [line for line in lines if line.startswith((".venv/bin/callactors", "curl"))] == told[1:]
+    assert told[0] in lines
+
+
 def test_the_table_of_states_is_the_code() -> None:
     rows = re.findall(r"^\| ([A-Z_]+) \| (\w+) \| ([A-Z_]+) \|", read("docs/states.md"), re.MULTILINE)
     assert rows == [(source, trigger, dest) for trigger, source, dest in TRANSITIONS]
