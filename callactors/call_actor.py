@@ -27,6 +27,7 @@ from callactors.errors import (
 from callactors.facts import Accepted, Change, Event, EventKind, Facts, Row
 from callactors.foreign import answer_foreign
 from callactors.legs import Lifetimes
+from callactors.logs import CallLog
 from callactors.messages import (
     Accept,
     AcceptMany,
@@ -156,7 +157,7 @@ class CallActor(Actor[str, Message]):
                 f"its actor failed {failures} times, last with {type(error).__name__}"
             )
             if change.events:
-                log.error("call %s: ended, because its actor failed %d times", self.key, failures)
+                CallLog(log, self.key).error("ended, because its actor failed %d times", failures)
         else:
             change = claimed.call.count_crash()
         self._submit(writer, change, Envelope(Wake()))
@@ -417,7 +418,7 @@ class CallActor(Actor[str, Message]):
             return
         for event in change.events:
             if event.kind is EventKind.TRANSITION:
-                log.info("call %s: %s -> %s", self.key, event.from_state, event.to_state)
+                CallLog(log, self.key).info("%s -> %s", event.from_state, event.to_state)
         if change.row is not None and self._holds(ticket.writer):
             self._act(change.row, change.events)
 
@@ -454,7 +455,7 @@ class CallActor(Actor[str, Message]):
             if admitted is not None:
                 admitted.give_back(has_succeeded)
         if not isinstance(outcome, Done):
-            log.warning("call %s: attempt %d failed", self.key, record.attempt)
+            CallLog(log, self.key).warning("attempt %d failed", record.attempt)
         self.home.tell(AttemptEnded(record.generation, record.attempt, outcome))
 
     def _arm(self, facts: Facts) -> None:
@@ -496,12 +497,10 @@ class CallActor(Actor[str, Message]):
 
 
 def _warn(call_id: str, accepted: Accepted) -> None:
-    stream, sequence = accepted.stream, accepted.sequence
+    stream, sequence, told = accepted.stream, accepted.sequence, CallLog(log, call_id)
     if accepted.gap is not None:
-        log.warning(
-            "call %s: gap in stream %r, %d-%d missing before %d", call_id, stream, *accepted.gap, sequence
-        )
+        told.warning("gap in stream %r, %d-%d missing before %d", stream, *accepted.gap, sequence)
     if accepted.is_late:
-        log.warning("call %s: late packet %d in stream %r", call_id, sequence, stream)
+        told.warning("late packet %d in stream %r", sequence, stream)
     if accepted.is_duplicate:
-        log.warning("call %s: duplicate packet %d in stream %r", call_id, sequence, stream)
+        told.warning("duplicate packet %d in stream %r", sequence, stream)

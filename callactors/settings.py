@@ -32,6 +32,10 @@ def _split_pairs(value: object) -> object:
     return [part.split("=", 1) for part in parts] if isinstance(parts, list) else parts
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def read_duration(text: str) -> timedelta:
     """Return the duration in *text*, as 90d, 12h, 30m or 45s.
 
@@ -83,6 +87,8 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     uvloop: bool = False
+    log_format: Literal["auto", "human", "json"] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
     vendor_secrets: VendorSecrets = ()
     media_vendor: Literal["twilio", "signalwire", "fonoster", "telnyx", "plivo", "exotel"] | None = None

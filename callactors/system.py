@@ -30,6 +30,7 @@ from callactors.facts import Accepted, Completed, Row
 from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
 from callactors.legs import Lifetimes
+from callactors.logs import about
 from callactors.messages import (
     Accept,
     AcceptMany,
@@ -170,7 +171,9 @@ class CallSystem:
             limits=options.journal,
         )
         self.gate = Gate(options.gate, on_change=self.feed.tell_step)
-        self._registry: ActorRegistry[str, Message] = ActorRegistry(self._make_actor, limits=options.registry)
+        self._registry: ActorRegistry[str, Message] = ActorRegistry(
+            self._make_actor, limits=options.registry, key_name="call_id"
+        )
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
         self._eraser = Eraser(self._dsn, on_events=self.feed.poke)
         self._call_services = self._make_call_services()
@@ -288,7 +291,7 @@ class CallSystem:
                 await connection.execute("set transaction read write")
                 await try_to_write_audit(connection, actor, action, call_id=call_id, detail=detail)
         except StorageUnavailable:
-            log.warning("%s by %s, but there is no line in the audit", action, actor)
+            about(log, call_id).warning("%s by %s, but there is no line in the audit", action, actor)
 
     def erase(self, call_id: str, actor: str) -> "Future[Erased]":
         """Erase a call, whoever owns it, at the request of *actor*; repeating it changes nothing.

@@ -1,15 +1,11 @@
 """The command's own parts, in process."""
 
 import asyncio
-import logging
 import socket
-import sys
 
 import pytest
 from aiohttp import web
 
-from callactors import cli
-from callactors.access import make_key
 from callactors.web.doorman import open_door
 
 CLIENTS = 50
@@ -55,15 +51,3 @@ async def test_a_stop_waits_for_nobody_who_has_just_come(turns: int) -> None:
     for client in clients:
         told = await read_to_end(client)
         assert told.startswith(b"HTTP/1.1 200 ")
-
-
-def test_no_secret_of_a_key_gets_into_the_log() -> None:
-    key = make_key()
-    try:
-        raise ValueError(key.text)
-    except ValueError:
-        error = sys.exc_info()
-    record = logging.LogRecord("x", logging.INFO, "x", 1, "GET /%s", (key.text,), error)
-    told = cli._Formatter(cli._LOG_FORMAT).format(record)
-    assert key.text not in told
-    assert told.count(f"ca_{key.key_id}_***") == 2

@@ -12,12 +12,12 @@ MODULES = {
     for path in (ROOT / "callactors").rglob("*.py")
 }
 DOORS = {
-    "aiohttp": {"app", "cli", "deliveries", "processors.http", "simulate", "testing", "web"},
+    "aiohttp": {"app", "cli", "deliveries", "processors.http", "serve", "simulate", "testing", "web"},
     "asyncpg": {"store"},
     "pocketsphinx": {"processors.transcriber"},
     "pydantic": {"packets", "processors", "settings", "web"},
     "transitions": {"states"},
-    "uvloop": {"cli"},
+    "uvloop": {"serve"},
     "vaderSentiment": {"processors.transcriber"},
 }
 

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import ClientSession
 
 from callactors.store.embedded import EmbeddedPostgres
-from tests.acceptance.fixtures import Serve
+from tests.acceptance.fixtures import Connect, Serve
 from tests.acceptance.history import Sql
 from tests.acceptance.server import QUICK, Finished, Server, run
 from tests.acceptance.waiting import eventually
@@ -165,6 +165,25 @@ async def test_server_runs_on_uvloop_if_asked_to(tmp_path: Path, dsn: str) -> No
 async def test_uvloop_that_is_not_installed_is_told(tmp_path: Path) -> None:
     (tmp_path / "uvloop.py").write_text("raise ModuleNotFoundError")
     await refuse(tmp_path, 1, "uvloop is not installed", "callactors[uvloop]", uvloop=1)
+
+
+async def test_the_log_is_json_with_the_call_where_nobody_looks_at_it(serve: Serve, connect: Connect) -> None:
+    server = await serve(log_format="auto")
+    client = connect(server)
+    for sequence in (1, 5):
+        await client.deliver("c", sequence)
+    await client.finish("c")
+    await wait_for_log(server, "ARCHIVED")
+    told = [json.loads(line) for line in server.log.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in told)
+    of_call = [line["message"] for line in told if line.get("call_id") == "c"]
+    assert of_call == [line["message"] for line in told if "call c" in line["message"]]
+    assert [text.removeprefix("call c: ") for text in of_call] == [
+        "gap in stream '', 2-4 missing before 5",
+        "IN_PROGRESS -> COMPLETED",
+        "COMPLETED -> PROCESSING_AI",
+        "PROCESSING_AI -> ARCHIVED",
+    ]
 
 
 async def wait_for_log(server: Server, text: str) -> None:
