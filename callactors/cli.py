@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from callactors.admin import add_keys_command, add_purge_command, run_keys, run_purge
+from callactors.doctor.command import add_doctor_command, run_doctor
 from callactors.errors import KeysMissing, StartupError, UnknownKey, WrongSettings
 from callactors.logs import set_up_logs
 from callactors.serve import serve
@@ -57,9 +58,13 @@ def _run(options: argparse.Namespace) -> int:
     if options.command == "serve":
         set_up_logs(settings.log_format, settings.log_level)
         serve(settings)
-    else:
-        set_up_logs(settings.log_format, "warning")
-        print(asyncio.run(_AT_THE_DATABASE[options.command](settings, options)))
+        return 0
+    set_up_logs(settings.log_format, "warning")
+    if options.command == "doctor":
+        diagnosis = asyncio.run(run_doctor(settings, options))
+        print(diagnosis.text)
+        return diagnosis.code
+    print(asyncio.run(_AT_THE_DATABASE[options.command](settings, options)))
     return 0
 
 
@@ -75,33 +80,39 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the server; without DATABASE_URL with a PostgreSQL of its own, which stops with it.",
         epilog="Every flag is also a variable, CALLACTORS_HOST for --host and so on; flags win.",
     )
-    serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
-    serving.add_argument("--port", type=int, help="port to listen on, 0 for any that is free (default 8000)")
-    serving.add_argument("--data-dir", type=Path, help="where the own PostgreSQL keeps its data")
+    _add_server_flags(serving)
+    add_keys_command(commands)
+    add_purge_command(commands)
+    _add_server_flags(add_doctor_command(commands))
+    add_simulate_command(commands)
+    add_replay_command(commands)
+    return parser
+
+
+def _add_server_flags(command: argparse.ArgumentParser) -> None:
+    """Add what says how the server is to run, for it and for whoever looks whether it can."""
+    command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    command.add_argument("--port", type=int, help="port to listen on, 0 for any that is free (default 8000)")
+    command.add_argument("--data-dir", type=Path, help="where the own PostgreSQL keeps its data")
     flags: dict[str, Any] = {"action": "store_const", "const": True}
-    serving.add_argument(
+    command.add_argument(
         "--ephemeral", **flags, help="keep nothing: the own PostgreSQL's data is deleted at the end"
     )
-    serving.add_argument("--insecure", **flags, help="let everybody in as long as there are no keys")
-    serving.add_argument("--tls-cert", type=Path, help="serve TLS with this certificate (chain) in PEM")
-    serving.add_argument("--tls-key", type=Path, help="and this key; by default it stands in the same file")
-    serving.add_argument(
+    command.add_argument("--insecure", **flags, help="let everybody in as long as there are no keys")
+    command.add_argument("--tls-cert", type=Path, help="serve TLS with this certificate (chain) in PEM")
+    command.add_argument("--tls-key", type=Path, help="and this key; by default it stands in the same file")
+    command.add_argument(
         "--unsafe-durability", **flags, help="accept a PostgreSQL that may lose commits in a crash"
     )
-    serving.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
-    serving.add_argument(
+    command.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
+    command.add_argument(
         "--log-format",
         choices=["auto", "human", "json"],
         help="how the log is written: auto (the default) is human at a terminal, and else JSON",
     )
-    serving.add_argument(
+    command.add_argument(
         "--log-level", choices=["debug", "info", "warning", "error"], help="from which on (default info)"
     )
-    add_keys_command(commands)
-    add_purge_command(commands)
-    add_simulate_command(commands)
-    add_replay_command(commands)
-    return parser
 
 
 def _refuse(sentence: str, code: int) -> int:

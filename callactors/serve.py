@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import os
 import resource
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 4096
 _LINGERING: Final = 2.0  # seconds that the rest of a refused body is read
-_OTHER_FILES: Final = 128
 _HANDLER_MARGIN: Final = 1.0  # seconds: a handler waits for the database no longer than ack_timeout
 
 _READY: Final = """callactors listens on {url}
@@ -47,7 +45,7 @@ def serve(settings: Settings) -> None:
         StartupError: it cannot be done; the text says the mend.
     """
     listener = _bind(settings.host, settings.port)
-    _raise_file_limit(settings.max_connections)
+    _raise_file_limit(settings.open_files)
     with listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         with asyncio.Runner(loop_factory=_choose_loop(settings)) as runner:
@@ -72,7 +70,7 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
     runner = _make_runner(app, settings)
     try:
         if await _start(runner, stopping):
-            if app[SYSTEM].keys.is_empty and not (settings.insecure or _is_loopback(settings.host)):
+            if app[SYSTEM].keys.is_empty and not (settings.insecure or settings.is_loopback):
                 raise KeysMissing(settings.host)
             _spare_the_collector()
             async with open_door(
@@ -111,9 +109,8 @@ def _url(settings: Settings) -> str:
     return f"{'http' if settings.tls_cert is None else 'https'}://{host}:{settings.port}"
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Let the process have a file for each connection, as far as it may."""
-    wanted = connections + _OTHER_FILES
+def _raise_file_limit(wanted: int) -> None:
+    """Let the process have so many files open, as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -154,13 +151,6 @@ def _stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
     return stopping
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bind(host: str, port: int) -> socket.socket:

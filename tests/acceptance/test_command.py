@@ -186,6 +186,21 @@ async def test_the_log_is_json_with_the_call_where_nobody_looks_at_it(serve: Ser
     ]
 
 
+async def test_the_doctor_looks_at_a_server_that_runs(data_dir: Path, tmp_path: Path) -> None:
+    arguments = ("--data-dir", str(data_dir))
+    async with Server(tmp_path, *arguments, settings={"node": "here"}):
+        done = await run(tmp_path, "doctor", *arguments)
+    assert (done.code, done.error) == (0, ""), done
+    assert "ok       servers      alive: here" in done.out.splitlines()
+    assert "errors: 0" in done.out.splitlines()[-1]
+
+
+async def test_the_doctor_ends_with_2_if_a_server_could_not_start(tmp_path: Path) -> None:
+    done = await run(tmp_path, "doctor", "--json", dsn=NOWHERE)
+    assert (done.code, done.error) == (2, ""), done
+    assert json.loads(done.out)["errors"] == 1
+
+
 async def wait_for_log(server: Server, text: str) -> None:
     async def is_logged() -> bool:
         return text in server.log
