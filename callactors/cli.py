@@ -80,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Run the server; without DATABASE_URL with a PostgreSQL of its own, which stops with it.",
         epilog="Every flag is also a variable, CALLACTORS_HOST for --host and so on; flags win.",
     )
+    serving.add_argument(
+        "--demo",
+        nargs="?",
+        const="own",
+        choices=["own", "any"],
+        help="let made-up calls come in, which go into a database that is deleted at the end, or into"
+        " --data-dir; with --demo=any also into that of DATABASE_URL",
+    )
     _add_server_flags(serving)
     add_keys_command(commands)
     add_purge_command(commands)

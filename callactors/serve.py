@@ -9,14 +9,17 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import Final
 
 from aiohttp import web
 
 from callactors.app import make_app
+from callactors.demo import calling, set_up_demo, tell_demo
 from callactors.errors import CannotListen, KeysMissing, UvloopNotFound
 from callactors.settings import Settings
+from callactors.system import CallSystem
+from callactors.systemd import READY, STOPPING, Systemd
 from callactors.tls import make_context
 from callactors.turns import ShortTurns
 from callactors.web.doorman import open_door
@@ -44,6 +47,8 @@ def serve(settings: Settings) -> None:
     Raises:
         StartupError: it cannot be done; the text says the mend.
     """
+    if settings.demo is not None:
+        settings = set_up_demo(settings)
     listener = _bind(settings.host, settings.port)
     _raise_file_limit(settings.open_files)
     with listener:
@@ -65,6 +70,7 @@ def _choose_loop(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] 
 
 
 async def _run(settings: Settings, listener: socket.socket) -> None:
+    systemd = Systemd()
     stopping, context = _stop_on_signals(), make_context(settings)
     app = make_app(settings)
     runner = _make_runner(app, settings)
@@ -80,12 +86,24 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
                 rate=settings.max_new_connections,
                 context=context,
             ):
-                url = _url(settings)
-                print(_READY.format(url=url, ws_url=url.replace("http", "ws", 1)), flush=True)
-                await stopping.wait()
-                log.info("stopping; a second signal stops at once")
+                await _live(settings, app[SYSTEM], systemd, stopping)
     finally:
         await runner.cleanup()
+
+
+async def _live(settings: Settings, system: CallSystem, systemd: Systemd, stopping: asyncio.Event) -> None:
+    """Say that the server is there, and return when it is to stop."""
+    url = settings.public_url or _url(settings)
+    print(_READY.format(url=url, ws_url=url.replace("http", "ws", 1)), flush=True)
+    async with AsyncExitStack() as stack:
+        if settings.demo is not None:
+            print(tell_demo(settings), flush=True)
+            await stack.enter_async_context(calling(_url(settings)))
+        systemd.tell(READY)
+        await stack.enter_async_context(systemd.watched(lambda: system.failed is None))
+        await stopping.wait()
+        systemd.tell(STOPPING)
+        log.info("stopping; a second signal stops at once")
 
 
 def _make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
@@ -103,8 +121,6 @@ def _make_runner(app: web.Application, settings: Settings) -> web.AppRunner:
 
 
 def _url(settings: Settings) -> str:
-    if settings.public_url is not None:
-        return settings.public_url
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{'http' if settings.tls_cert is None else 'https'}://{host}:{settings.port}"
 

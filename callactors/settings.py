@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     unsafe_durability: bool = False
     data_dir: Path | None = None
     ephemeral: bool = False
+    demo: Literal["own", "any"] | None = None
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
