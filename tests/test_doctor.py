@@ -9,7 +9,13 @@ import pytest
 from callactors import cli
 from callactors.doctor import database, machine
 from callactors.doctor.command import diagnose, run_doctor
-from callactors.doctor.database import check_database, check_durability, check_keys, check_version
+from callactors.doctor.database import (
+    check_database,
+    check_durability,
+    check_keys,
+    check_settings,
+    check_version,
+)
 from callactors.doctor.findings import Finding, Level, error, ok, warning
 from callactors.doctor.machine import check_disk, check_extras, check_files, check_own_postgres
 from callactors.settings import Settings
@@ -77,6 +83,12 @@ def test_what_a_crash_would_cost_is_an_error_unless_that_is_accepted(server: Ser
     assert (lost.level, "asked for on" in lost.text) == (Level.ERROR, True)
     (waits,) = check_durability(safe._replace(standbys="two"), Settings())
     assert waits.text.endswith("waits for two")
+
+
+def test_a_pooler_that_drops_settings_is_told(server: Server) -> None:
+    assert check_settings(server) == []
+    (told,) = check_settings(server._replace(lock_timeout="0"))
+    assert told.level is Level.WARNING
 
 
 async def test_clocks_that_differ_are_told(dsn: str) -> None:

@@ -34,6 +34,7 @@ async def check_database(
         async with connected(dsn) as connection:
             server = await checkup.read_server(connection)
             found += [check_version(server), *check_durability(server, settings)]
+            found += check_settings(server)
             found += [await _check_clock(connection, clock), await _check_room(connection)]
             found += await _check_horizon(connection, server)
             found += await _check_schema(connection, settings)
@@ -66,6 +67,14 @@ def check_durability(server: Server, settings: Settings) -> list[Finding]:
         found.append(error("durability", text, mend))
     waits = f", and each commit waits for {server.standbys}" if server.standbys else ""
     return found or [ok("durability", f"commits are flushed before they are answered{waits}")]
+
+
+def check_settings(server: Server) -> list[Finding]:
+    """Look whether a connection is set up as it has asked to be."""
+    if server.lock_timeout != "0":
+        return []
+    text = "a pooler drops what connections ask to be set, so that one lock can hold up all calls"
+    return [warning("settings", text, "set it for the user, as docs/operating.md says of PgBouncer")]
 
 
 async def _check_clock(connection: Connection, clock: Callable[[], float]) -> Finding:

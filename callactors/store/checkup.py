@@ -12,6 +12,7 @@ select current_setting('server_version_num')::int / 10000 as major,
     current_setting('fsync') as fsync, current_setting('full_page_writes') as full_page_writes,
     current_setting('synchronous_commit') as synchronous_commit,
     current_setting('synchronous_standby_names') as standbys,
+    current_setting('lock_timeout') as lock_timeout,
     pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees_all
 """
 _CLOCK: Final = "select extract(epoch from clock_timestamp())::float8"
@@ -52,6 +53,7 @@ class Server(NamedTuple):
     full_page_writes: str
     synchronous_commit: str
     standbys: str
+    lock_timeout: str
     sees_all: bool
 
 
