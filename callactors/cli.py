@@ -25,7 +25,6 @@ _INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
 _NOT_HTTP: Final = (HttpProcessingError, web.RequestPayloadError)
 _CLIENTS: Final = {"simulate": run_simulate, "replay": run_replay}
 _AT_THE_DATABASE: Final = {"keys": run_keys, "purge": run_purge}
-_CODES: Final = "Exit codes: 0 done, 1 it could not be done, 2 wrong usage or settings, 130 Ctrl-C."
 
 
 def _is_worth_telling(record: logging.LogRecord) -> bool:
@@ -70,7 +69,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="callactors", description="A call-processing server: each live call is one actor."
+        prog="callactors",
+        description="A call-processing server: each live call is one actor.",
+        epilog="`callactors COMMAND --help` tells more of each, with its exit codes.",
     )
     parser.add_argument("--version", action="version", version=f"callactors {version('callactors')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -78,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="run the server",
         description="Run the server; without DATABASE_URL with a PostgreSQL of its own, which stops with it.",
-        epilog="Every flag is also a variable, CALLACTORS_HOST for --host and so on; flags win.",
+        epilog="Every flag is also a variable, CALLACTORS_HOST for --host and so on; flags win. Exit codes:"
+        " 0 stopped in order, by Ctrl-C or SIGTERM; 1 it could not start, or a second signal came; 2 wrong"
+        " flags or settings.",
     )
     serving.add_argument(
         "--demo",

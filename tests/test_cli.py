@@ -1,11 +1,14 @@
 """The command's own parts, in process."""
 
+import argparse
 import asyncio
 import socket
+from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
 
+from callactors import cli
 from callactors.web.doorman import open_door
 
 CLIENTS = 50
@@ -51,3 +54,21 @@ async def test_a_stop_waits_for_nobody_who_has_just_come(turns: int) -> None:
     for client in clients:
         told = await read_to_end(client)
         assert told.startswith(b"HTTP/1.1 200 ")
+
+
+def find_commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the commands that are below *parser*, and those below them."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield command
+                yield from find_commands(command)
+
+
+@pytest.mark.parametrize("command", list(find_commands(cli._parser())), ids=lambda command: command.prog)
+def test_every_command_tells_what_it_does_and_how_it_ends(command: argparse.ArgumentParser) -> None:
+    told = " ".join(command.format_help().split())
+    assert command.description
+    assert "xit code" in told
+    for action in command._actions:
+        assert action.help or isinstance(action, argparse._SubParsersAction), action
