@@ -19,6 +19,10 @@ from callactors.store.connection import Connection, connected, wait_for_database
 from callactors.store.embedded import EmbeddedPostgres, find_running
 from callactors.store.migrations import migrate
 
+_CODES: Final = (
+    "It works on the database of DATABASE_URL, or on the own PostgreSQL, whether it runs or not. Exit codes:"
+    " 0 done; 1 it could not be done; 2 wrong usage or settings; 130 Ctrl-C."
+)
 _HEAD: Final = ("id", "scopes", "prefix", "made", "ends", "state", "note")
 
 
@@ -41,9 +45,10 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "keys",
         help="make, list, revoke and rotate API keys",
         description="API keys: every server on the database knows of a change within seconds.",
+        epilog=_CODES,
     )
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = actions.add_parser("create", help="make a key and print it; it cannot be shown again")
+    create = _add_action(actions, "create", "make a key and print it; it cannot be shown again")
     create.add_argument(
         "--scope",
         action="append",
@@ -54,9 +59,9 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     create.add_argument("--expires", type=_duration, metavar="DURATION", help="when it ends, as 90d")
     create.add_argument("--prefix", type=_prefix, default="", help="only for calls whose ids begin with this")
     create.add_argument("--note", default="", help="what it is for, for the list")
-    actions.add_parser("list", help="show all keys, without what would open anything")
-    revoke = actions.add_parser("revoke", help="end a key now; its open sockets are closed within 5 s")
-    rotate = actions.add_parser("rotate", help="make a key that opens the same; the old one ends later")
+    _add_action(actions, "list", "show all keys, without what would open anything")
+    revoke = _add_action(actions, "revoke", "end a key now; its open sockets are closed within 5 s")
+    rotate = _add_action(actions, "rotate", "make a key that opens the same; the old one ends later")
     rotate.add_argument(
         "--overlap",
         type=_duration,
@@ -66,8 +71,14 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )
     for action in (revoke, rotate):
         action.add_argument("key_id", metavar="ID", help="the part between the underscores")
-    for action in actions.choices.values():
-        _add_data_dir(action)
+
+
+def _add_action(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_CODES)
+    _add_data_dir(action)
+    return action
 
 
 def add_purge_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -76,6 +87,7 @@ def add_purge_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "purge",
         help="delete calls that ended long ago",
         description="Delete calls that ended long ago, with all they have; servers may go on meanwhile.",
+        epilog=_CODES,
     )
     purging.add_argument(
         "--older-than",

@@ -9,8 +9,10 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
+from callactors import tracing
 from callactors.counts import CallCounts
 from callactors.facts import Row
+from callactors.logs import CallLog
 from callactors.messages import AttemptEnded
 from callactors.processors.attempt import prepare, run_attempt
 from callactors.processors.contract import CallRecord, Processor
@@ -86,8 +88,8 @@ class AiStep:
             self._pass = self._services.gate.ask(self._on_admitted)
         return self._pass.is_good
 
-    def begin(self, row: Row) -> None:
-        """Run the attempt that *row* says has begun."""
+    def begin(self, row: Row, origin: object) -> None:
+        """Run the attempt that *row* says has begun; *origin* is the context of a request that is traced."""
         facts = row.facts
         record = CallRecord(
             call_id=self._call_id,
@@ -100,7 +102,7 @@ class AiStep:
             read_page=partial(self._services.read_page, self._call_id),
         )
         admitted, self._pass = self._pass, None
-        self._attempt = self._services.spawn(self._run(record, admitted))
+        self._attempt = self._services.spawn(self._run(record, admitted, origin))
 
     def stop_attempt(self) -> None:
         """Cancel the attempt that runs, if there is one."""
@@ -115,25 +117,28 @@ class AiStep:
             self._pass.give_back()
             self._pass = None
 
-    async def _run(self, record: CallRecord, admitted: Pass | None) -> None:
+    async def _run(self, record: CallRecord, admitted: Pass | None, origin: object) -> None:
         has_succeeded: bool | None = (
             None  # what the database or a lack of time ends says nothing of the provider
         )
         outcome: Outcome | None = None
         began = monotonic()
         try:
-            prepared = await prepare(record, self._services.read_contents)
-            if isinstance(prepared, Retry):
-                outcome = prepared
-            else:
-                outcome = await run_attempt(self._services.processor, prepared)
-                if self.left > 0 or not isinstance(outcome, Retry):
-                    has_succeeded = not isinstance(outcome, Retry)
+            with tracing.attempted(origin, self._call_id, record.generation, record.attempt) as tell:
+                prepared = await prepare(record, self._services.read_contents)
+                if isinstance(prepared, Retry):
+                    outcome = prepared
+                else:
+                    outcome = await run_attempt(self._services.processor, prepared)
+                    if self.left > 0 or not isinstance(outcome, Retry):
+                        has_succeeded = not isinstance(outcome, Retry)
+                if tell is not None:
+                    tell("callactors.outcome", type(outcome).__name__)
         finally:
             self._services.counts.count_attempt(outcome, monotonic() - began)
             if admitted is not None:
                 admitted.give_back(has_succeeded)
         if not isinstance(outcome, Done):
-            log.warning("call %s: attempt %d failed", self._call_id, record.attempt)
+            CallLog(log, self._call_id).warning("attempt %d failed", record.attempt)
         self._attempt = None
         self._on_end(AttemptEnded(record.generation, record.attempt, outcome))

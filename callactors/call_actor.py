@@ -9,6 +9,7 @@ from math import inf, isfinite
 from time import monotonic
 from typing import Final, assert_never
 
+from callactors import tracing
 from callactors.actors import Actor, Envelope
 from callactors.actors.actor import Home
 from callactors.ai_step import AiStep, StepServices
@@ -28,6 +29,7 @@ from callactors.errors import (
 from callactors.facts import Accepted, Change, Event, EventKind, Facts, Row
 from callactors.foreign import answer_foreign
 from callactors.legs import Lifetimes
+from callactors.logs import CallLog
 from callactors.messages import (
     Accept,
     AcceptMany,
@@ -92,6 +94,7 @@ class CallActor(Actor[str, Message]):
         "_heard_at",
         "_held",
         "_is_due",
+        "_origin",
         "_services",
         "_started_at",
         "_step",
@@ -105,6 +108,7 @@ class CallActor(Actor[str, Message]):
         self._held: tuple[Call, Writer] | None = None
         self._timer: TimerHandle | None = None
         self._is_due = False
+        self._origin: object = None  # the context of the last request that is traced
         self._step: AiStep | None = None
         self._unwritten = 0
         self._checkpoint_at = self._heard_at = self._started_at = 0.0
@@ -146,7 +150,7 @@ class CallActor(Actor[str, Message]):
                 f"its actor failed {failures} times, last with {type(error).__name__}"
             )
             if change.events:
-                log.error("call %s: ended, because its actor failed %d times", self.key, failures)
+                CallLog(log, self.key).error("ended, because its actor failed %d times", failures)
         else:
             change = claimed.call.count_crash()
         self._submit(writer, change, Envelope(Wake()))
@@ -270,6 +274,8 @@ class CallActor(Actor[str, Message]):
         return self._services.journal.writer(claimed.call_no, self.key, claimed.epoch)
 
     def _decide(self, call: Call, writer: Writer, envelope: Envelope[Message]) -> None:
+        if envelope.context is not None:
+            self._origin = envelope.context
         try:
             self._dispatch(call, writer, envelope)
         except CallError as error:
@@ -435,7 +441,8 @@ class CallActor(Actor[str, Message]):
             return
         for event in change.events:
             if event.kind is EventKind.TRANSITION:
-                log.info("call %s: %s -> %s", self.key, event.from_state, event.to_state)
+                CallLog(log, self.key).info("%s -> %s", event.from_state, event.to_state)
+                tracing.followed(self._origin, f"{event.from_state} -> {event.to_state}", self.key)
         if change.row is not None and self._holds(ticket.writer):
             self._act(change.row, change.events)
 
@@ -445,7 +452,7 @@ class CallActor(Actor[str, Message]):
         if is_step or facts.state is CallState.COMPLETED:
             self._arm(facts)
         if is_step and facts.is_attempting and self._step is not None:
-            self._step.begin(row)
+            self._step.begin(row, self._origin)
 
     def _arm(self, facts: Facts) -> None:
         """Wake when *facts* say; a call in progress is woken by the sweeper."""
@@ -484,12 +491,10 @@ class CallActor(Actor[str, Message]):
 
 
 def _warn(call_id: str, accepted: Accepted) -> None:
-    stream, sequence = accepted.stream, accepted.sequence
+    stream, sequence, told = accepted.stream, accepted.sequence, CallLog(log, call_id)
     if accepted.gap is not None:
-        log.warning(
-            "call %s: gap in stream %r, %d-%d missing before %d", call_id, stream, *accepted.gap, sequence
-        )
+        told.warning("gap in stream %r, %d-%d missing before %d", stream, *accepted.gap, sequence)
     if accepted.is_late:
-        log.warning("call %s: late packet %d in stream %r", call_id, sequence, stream)
+        told.warning("late packet %d in stream %r", sequence, stream)
     if accepted.is_duplicate:
-        log.warning("call %s: duplicate packet %d in stream %r", call_id, sequence, stream)
+        told.warning("duplicate packet %d in stream %r", sequence, stream)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from callactors.errors import Overloaded, StorageRefused, StorageUnavailable, UnknownCall
+from callactors.logs import CallLog
 from callactors.store import erasure
 from callactors.store.connection import RowsLocked, Session
 from callactors.store.erasure import Erased
@@ -73,7 +74,8 @@ class Eraser:
             except (UnknownCall, StorageUnavailable) as error:
                 _fail(request.reply, error)
             except Exception as error:
-                log.exception("call %s: it cannot be erased", request.call_id)
+                log_of_call = CallLog(log, request.call_id)
+                log_of_call.exception("it cannot be erased")
                 _fail(request.reply, StorageRefused(type(error).__name__))
             else:
                 self._on_events()
@@ -93,18 +95,18 @@ class Eraser:
     async def _scrub(self) -> None:
         while True:
             self._has_work.clear()
-            for call_no in await self._scrubbing.run(erasure.read_unscrubbed):
-                await self._scrub_one(call_no)
+            for call_no, call_id in await self._scrubbing.run(erasure.read_unscrubbed):
+                await self._scrub_one(call_no, CallLog(log, call_id))
             with suppress(TimeoutError):
                 async with asyncio.timeout(_INTERVAL):
                     await self._has_work.wait()
 
-    async def _scrub_one(self, call_no: int) -> None:
+    async def _scrub_one(self, call_no: int, log_of_call: CallLog) -> None:
         try:
             if await erasure.scrub(self._scrubbing.run, call_no):
-                log.info("all that was stored of call number %d is deleted", call_no)
+                log_of_call.info("all that was stored of it is deleted")
         except Exception:
-            log.exception("call number %d: what is stored of it cannot be deleted yet", call_no)
+            log_of_call.exception("what is stored of it cannot be deleted yet")
             await self._scrubbing.run(partial(erasure.put_off, call_no=call_no))
 
 

@@ -11,6 +11,7 @@ CallactorsError
 │   ├── DataDirVersion
 │   ├── DataDirBusy
 │   ├── EmbeddedFailed
+│   ├── CannotListen
 │   ├── KeysMissing
 │   ├── TlsFailed
 │   ├── UvloopNotFound
@@ -150,6 +151,11 @@ class DataDirBusy(StartupError):
 class EmbeddedFailed(StartupError):
     def __init__(self, log_tail: str) -> None:
         super().__init__(f"the embedded PostgreSQL did not start; its last words:\n{log_tail}")
+
+
+class CannotListen(StartupError):
+    def __init__(self, address: str, reason: str, flag: str) -> None:
+        super().__init__(f"cannot listen on {address}: {reason}; choose another {flag}")
 
 
 class KeysMissing(StartupError):

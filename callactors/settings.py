@@ -1,5 +1,6 @@
 """Settings: CALLACTORS_* environment variables and DATABASE_URL; flags of the command line win over them."""
 
+import ipaddress
 import re
 import socket
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from callactors.errors import FieldError, WrongSettings
 
 _DURATION: Final = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _PROCESSOR: Final = r"^(flaky|http|speech|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
+_OTHER_FILES: Final = 128
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -30,6 +32,10 @@ def _split(value: object) -> object:
 def _split_pairs(value: object) -> object:
     parts = _split(value)
     return [part.split("=", 1) for part in parts] if isinstance(parts, list) else parts
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
 
 
 def read_duration(text: str) -> timedelta:
@@ -72,6 +78,7 @@ class Settings(BaseSettings):
     unsafe_durability: bool = False
     data_dir: Path | None = None
     ephemeral: bool = False
+    demo: Literal["own", "any"] | None = None
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
@@ -83,6 +90,8 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     uvloop: bool = False
+    log_format: Literal["auto", "human", "json"] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
 
     vendor_secrets: VendorSecrets = ()
     media_vendor: Literal["twilio", "signalwire", "fonoster", "telnyx", "plivo", "exotel"] | None = None
@@ -148,6 +157,19 @@ class Settings(BaseSettings):
     def node_name(self) -> str:
         """The node's name: by default its own as long as each server here listens on a port of its own."""
         return self.node or f"{socket.gethostname()}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def open_files(self) -> int:
+        """How many files the server may have open: one for each connection, and its own."""
+        return self.max_connections + _OTHER_FILES
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:

@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, Self, TypeAlias
 
+from callactors import tracing
 from callactors.actors import Actor, ActorRegistry
 from callactors.actors.actor import Home
 from callactors.actors.deadlines import Deadlines
@@ -32,6 +33,7 @@ from callactors.facts import Accepted, Completed, Row
 from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
 from callactors.legs import Lifetimes
+from callactors.logs import about
 from callactors.loop_lag import LoopLag
 from callactors.messages import (
     Accept,
@@ -177,7 +179,9 @@ class CallSystem:
             limits=options.journal,
         )
         self.gate = Gate(options.gate, on_change=self.feed.tell_step)
-        self._registry: ActorRegistry[str, Message] = ActorRegistry(self._make_actor, limits=options.registry)
+        self._registry: ActorRegistry[str, Message] = ActorRegistry(
+            self._make_actor, limits=options.registry, key_name="call_id"
+        )
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
         self._eraser = Eraser(self._dsn, on_events=self.feed.poke)
         self._call_services = self._make_call_services()
@@ -301,7 +305,7 @@ class CallSystem:
                 await connection.execute("set transaction read write")
                 await try_to_write_audit(connection, actor, action, call_id=call_id, detail=detail)
         except StorageUnavailable:
-            log.warning("%s by %s, but there is no line in the audit", action, actor)
+            about(log, call_id).warning("%s by %s, but there is no line in the audit", action, actor)
 
     def erase(self, call_id: str, actor: str) -> "Future[Erased]":
         """Erase a call, whoever owns it, at the request of *actor*; repeating it changes nothing.
@@ -421,7 +425,11 @@ class CallSystem:
         return *parts, self._contents
 
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
-        reply = self._registry.ask(call_id, message, reserved=reserved)
+        if tracing.is_on():
+            ask = partial(self._registry.ask, call_id, message, reserved=reserved)
+            reply = tracing.stored(ask, call_id)
+        else:
+            reply = self._registry.ask(call_id, message, reserved=reserved)
         self._deadlines.watch(reply)
         return reply
 

@@ -1,15 +1,14 @@
 """The command's own parts, in process."""
 
+import argparse
 import asyncio
-import logging
 import socket
-import sys
+from collections.abc import Iterator
 
 import pytest
 from aiohttp import web
 
 from callactors import cli
-from callactors.access import make_key
 from callactors.web.doorman import open_door
 
 CLIENTS = 50
@@ -57,13 +56,19 @@ async def test_a_stop_waits_for_nobody_who_has_just_come(turns: int) -> None:
         assert told.startswith(b"HTTP/1.1 200 ")
 
 
-def test_no_secret_of_a_key_gets_into_the_log() -> None:
-    key = make_key()
-    try:
-        raise ValueError(key.text)
-    except ValueError:
-        error = sys.exc_info()
-    record = logging.LogRecord("x", logging.INFO, "x", 1, "GET /%s", (key.text,), error)
-    told = cli._Formatter(cli._LOG_FORMAT).format(record)
-    assert key.text not in told
-    assert told.count(f"ca_{key.key_id}_***") == 2
+def find_commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the commands that are below *parser*, and those below them."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield command
+                yield from find_commands(command)
+
+
+@pytest.mark.parametrize("command", list(find_commands(cli._parser())), ids=lambda command: command.prog)
+def test_every_command_tells_what_it_does_and_how_it_ends(command: argparse.ArgumentParser) -> None:
+    told = " ".join(command.format_help().split())
+    assert command.description
+    assert "xit code" in told
+    for action in command._actions:
+        assert action.help or isinstance(action, argparse._SubParsersAction), action

@@ -12,13 +12,14 @@ MODULES = {
     for path in (ROOT / "callactors").rglob("*.py")
 }
 DOORS = {
-    "aiohttp": {"app", "cli", "deliveries", "processors.http", "simulate", "testing", "web"},
+    "aiohttp": {"app", "cli", "deliveries", "processors.http", "serve", "simulate", "testing", "web"},
     "asyncpg": {"store"},
     "prometheus": {"web.metrics"},
+    "opentelemetry": {"tracing"},
     "pocketsphinx": {"processors.transcriber"},
     "pydantic": {"packets", "processors", "settings", "web"},
     "transitions": {"states"},
-    "uvloop": {"cli"},
+    "uvloop": {"serve"},
     "vaderSentiment": {"processors.transcriber"},
 }
 

@@ -211,7 +211,7 @@ async def test_a_stream_on_a_new_connection_outlives_the_old_one(
         async with streaming(client, *messages[: 4 if vendor == "plivo" else 5]) as new:
             await until_stored(sql, 4)
             await old.close()
-            await until_logged(caplog, f"a media stream of call {call_id} ({vendor}) has ended")
+            await until_logged(caplog, f"call {call_id}: a media stream of {vendor} has ended")
             assert await told(sql, call_id) == ["IN_PROGRESS", "started"]
             await say(new, *messages[4 if vendor == "plivo" else 5 :])
             await new.close()
@@ -245,7 +245,7 @@ async def test_what_means_nothing_is_counted_when_the_stream_ends(
     many = [{"event": f"event{number}", "streamSid": "s"} for number in range(1_000)]
     async with streaming(client, start(), strange, strange, start(), *many, stop(2)):
         pass
-    line = await until_logged(caplog, "a media stream of call c (twilio) has ended")
+    line = await until_logged(caplog, "call c: a media stream of twilio has ended")
     assert "'messages': 1005" in line
     assert "'ignored bad?name?': 2" in line
     assert "'ignored start': 1" in line

@@ -140,7 +140,7 @@ async def test_single_wrong_messages_are_left_out_and_counted(
     assert await stored(sql) == list(range(1, 10))
     line = await until_logged(caplog, "has ended: {")
     assert "'wrong': 7" in line
-    assert counted(caplog.messages, "a message is left out: the message is not JSON") == 1
+    assert counted(caplog.messages, "a message of twilio is left out: the message is not JSON") == 1
     assert counted(caplog.messages, "is left out") == 1
 
 
@@ -190,7 +190,7 @@ async def test_a_sequence_with_other_data_is_refused_and_the_first_stays(
     assert await stored(sql) == [1, 2, 3, 4, 5]
     assert await sql.fetchval("select count(*) from packets where data like '%\"length\":160%'") == 3
     assert "'refused': 2" in await until_logged(caplog, "has ended: {")
-    assert counted(caplog.messages, "a packet is refused: sequence 2 of stream 's'") == 1
+    assert counted(caplog.messages, "a packet of twilio is refused: sequence 2 of stream 's'") == 1
 
 
 async def test_a_duplicate_and_a_late_packet_are_nothing_wrong(client: Client, sql: Sql) -> None:

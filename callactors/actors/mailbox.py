@@ -26,14 +26,16 @@ class Reply(Protocol):
 class Envelope(Generic[M]):
     """A message and, if somebody asked, the future that takes the reply.
 
-    Answering is safe whatever became of the asker: a reply that is done or cancelled is left alone.
+    Answering is safe whatever became of the asker: a reply that is done or cancelled is left alone. *context*
+    is whatever the asker gave along.
     """
 
-    __slots__ = ("arrival", "error", "made_at", "message", "reply", "tries")
+    __slots__ = ("arrival", "context", "error", "made_at", "message", "reply", "tries")
 
-    def __init__(self, message: M, reply: Reply | None = None) -> None:
+    def __init__(self, message: M, reply: Reply | None = None, context: object = None) -> None:
         self.message = message
         self.reply = reply
+        self.context = context
         self.arrival = 0
         """Which one in its mailbox it was, from 1."""
         self.error: Exception | None = None

@@ -45,16 +45,22 @@ class Mailboxes(NamedTuple):
 class ActorRegistry(Generic[K, M]):
     """Owns one actor per key, made on its first message and forgotten when idle.
 
-    *make* is called with the key and the actor's home whenever an incarnation begins. The registry belongs to
-    the loop that runs when it is made.
+    *make* is called with the key and the actor's home whenever an incarnation begins. *key_name* is
+    the attribute of the log's records that has the key. The registry belongs to the loop that runs when it is
+    made.
     """
 
     def __init__(
-        self, make: Callable[[K, Home[M]], Actor[K, M]], *, limits: RegistryLimits | None = None
+        self,
+        make: Callable[[K, Home[M]], Actor[K, M]],
+        *,
+        limits: RegistryLimits | None = None,
+        key_name: str = "actor",
     ) -> None:
         self.limits = limits or RegistryLimits()
         self.loop = asyncio.get_running_loop()  # asking for it costs a system call on Python 3.11
         self._make = make
+        self.key_name = key_name
         self._cells: OrderedDict[K, _Cell[K, M]] = OrderedDict()  # the idle ones: least recently used first
         self._leaving = 0
         self._has_left = asyncio.Event()
@@ -84,15 +90,17 @@ class ActorRegistry(Generic[K, M]):
         """
         self._cell(key).post(Envelope(message), reserved=True)
 
-    def ask(self, key: K, message: M, *, reserved: bool = False) -> "Future[Any]":
+    def ask(self, key: K, message: M, *, reserved: bool = False, context: object = None) -> "Future[Any]":
         """Do as `tell`, and return a future for the reply. Whoever waits for it may be cancelled at will.
+
+        *context* goes with the message, for the actor to make of it what it likes.
 
         Raises:
             MailboxFull: the mailbox is full and *reserved* is not set.
             Draining, Overloaded: as `tell`.
         """
         reply: Future[Any] = self.loop.create_future()
-        cell, envelope = self._cell(key), Envelope(message, reply)
+        cell, envelope = self._cell(key), Envelope(message, reply, context)
         if not cell.take_now(envelope):
             cell.post(envelope, reserved=reserved)
         return reply
@@ -226,11 +234,15 @@ class _Cell(Generic[K, M]):
         self._must_leave = False
         self._is_gone = False
 
+    @property
+    def log(self) -> "logging.LoggerAdapter[logging.Logger]":
+        return logging.LoggerAdapter(log, {self._registry.key_name: self.key})
+
     def can_leave(self) -> bool:
         try:
             return self.task is None and not self._is_busy()
         except Exception:
-            log.exception("actor %s does not say whether it is busy, so it stays", self.key)
+            self.log.exception("actor %s does not say whether it is busy, so it stays", self.key)
             return False
 
     def _is_busy(self) -> bool:
@@ -308,14 +320,14 @@ class _Cell(Generic[K, M]):
                 await asyncio.sleep(0)  # whoever tells itself something in on_stop must not hold the loop
                 await self._drain()
         except Unavailable as error:
-            log.warning("actor %s cannot go on and is dropped: %s", self.key, error)
+            self.log.warning("actor %s cannot go on and is dropped: %s", self.key, error)
             self.abandon(error)
         except asyncio.CancelledError:
-            log.warning("actor %s was cancelled and is dropped", self.key)
+            self.log.warning("actor %s was cancelled and is dropped", self.key)
             self.abandon(ActorStopped())
             raise
         except Exception:
-            log.exception("actor %s cannot go on and is dropped", self.key)
+            self.log.exception("actor %s cannot go on and is dropped", self.key)
             self.abandon(ActorFailed())
         finally:
             self.task = None
@@ -345,7 +357,7 @@ class _Cell(Generic[K, M]):
                 envelope.fail(ActorStopped())
                 raise
             except Exception as error:
-                log.exception("actor %s failed and is restarted", self.key)
+                self.log.exception("actor %s failed and is restarted", self.key)
                 envelope.fail(ActorFailed())
                 actor, self._actor = self._actor, None
                 self._registry.restarts += 1

@@ -17,7 +17,7 @@ def add_simulate_command(commands: "argparse._SubParsersAction[argparse.Argument
         description="Make many calls at once, with made-up audio in real time, as a telephony vendor sends"
         " them to a server's media WebSocket; then ask the server about each call, and compare.",
         epilog="The exit code is 0 only if the server took all calls, and knows of each what was sent, what"
-        " was lost on the way, and how it ended.",
+        " was lost on the way, and how it ended; else it is 1, and 2 for wrong usage.",
     )
     simulate.add_argument(
         "--vendor", choices=list(DIALECTS), default="twilio", help="whose format to speak (default twilio)"
@@ -52,7 +52,8 @@ def add_replay_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         help="send a captured session to a server again",
         description="Send what was captured, as `simulate --record` writes it, on the same connections.",
         epilog='Each line is JSON: {"at": seconds, "connection": "a", "path": "/v1/media", "text": "..."}, or'
-        ' with "binary": base64, or with "close": code (1006: the connection broke off).',
+        ' with "binary": base64, or with "close": code (1006: the connection broke off). The exit code is 0'
+        " only if the server took all; else it is 1, and 2 for wrong usage or a file that is no capture.",
     )
     replaying.add_argument("file", type=Path, metavar="FILE", help="JSON Lines")
     replaying.add_argument(

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from callactors.logs import about
 from callactors.store.connection import Connection
 from callactors.store.summaries import tell_time
 
@@ -39,7 +40,7 @@ async def try_to_write_audit(
     try:
         await write_audit(connection, actor, action, call_id=call_id, detail=detail)
     except asyncpg.PostgresError as error:
-        log.warning("%s, but there is no line in the audit: %s", action, error)
+        about(log, call_id).warning("%s, but there is no line in the audit: %s", action, error)
 
 
 async def read_audit(connection: Connection, *, before: int | None, limit: int) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Final, NamedTuple
 
 from callactors.errors import StorageRefused, StorageUnavailable
+from callactors.logs import CallLog
 from callactors.store.connection import Connection, RowsLocked, Session
 from callactors.store.locks import LOCK_TIMEOUT, RETRY_INTERVAL, find_locked
 from callactors.store.nodes import LEASE, Node
@@ -127,7 +128,7 @@ class Claims:
         """Let those of *batch* wait whose rows somebody holds, and return the others."""
         locked = await self._session.run(partial(find_locked, call_ids=batch))
         for call_id in locked:
-            log.warning("call %s: another session holds its row; whoever asks for it waits", call_id)
+            CallLog(log, call_id).warning("another session holds its row; whoever asks for it waits")
             self._locked[call_id] = batch[call_id]
         self._look_later()
         return {call_id: waiting for call_id, waiting in batch.items() if call_id not in locked}

@@ -39,7 +39,7 @@ select e.* from jsonb_to_recordset($1) as e (
 )
 """
 _UNSCRUBBED: Final = """
-select call_no from calls where erased_at is not null and wake_at <= statement_timestamp()
+select call_no, call_id from calls where erased_at is not null and wake_at <= statement_timestamp()
 order by wake_at, call_no limit $1
 """
 # Nobody waits: what another server has taken is left to it.
@@ -108,9 +108,9 @@ async def erase(connection: Connection, call_id: str, actor: str) -> Erased:
     return Erased(at, False)
 
 
-async def read_unscrubbed(connection: Connection) -> list[int]:
-    """Return the numbers of up to PAGE erased calls of which something may be left."""
-    return [record["call_no"] for record in await connection.fetch(_UNSCRUBBED, PAGE)]
+async def read_unscrubbed(connection: Connection) -> list[tuple[int, str]]:
+    """Return number and id of up to PAGE erased calls of which something may be left."""
+    return [(record["call_no"], record["call_id"]) for record in await connection.fetch(_UNSCRUBBED, PAGE)]
 
 
 async def scrub(run: Run[Any], call_no: int) -> bool:

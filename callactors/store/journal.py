@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from callactors.counts import Histogram
 from callactors.errors import Overloaded, StorageUnavailable
 from callactors.facts import Change
+from callactors.logs import CallLog
 from callactors.store.connection import RowsLocked, Session
 from callactors.store.flush import CallChanges, Flushed, flush
 from callactors.store.locks import LOCK_TIMEOUT, RETRY_INTERVAL, find_locked
@@ -391,7 +392,7 @@ class _Committer:
         return [(writer, tickets) for writer, tickets in parts if writer.call_id not in locked]
 
     def _wait_aside(self, writer: Writer, tickets: list[Ticket]) -> None:
-        log.warning("call %s: another session holds its row; its changes wait", writer.call_id)
+        CallLog(log, writer.call_id).warning("another session holds its row; its changes wait")
         if writer in self._unawaited:
             del self._unawaited[writer]
         elif writer.waiting:
@@ -432,7 +433,7 @@ class _Committer:
                 flushed, error = None, its_error
             if flushed is None:
                 # Only the class: the message of a data error repeats the data.
-                log.error("call %s: the database refuses a change: %s", writer.call_id, type(error).__name__)
+                CallLog(log, writer.call_id).error("the database refuses a change: %s", type(error).__name__)
                 writer.settle([ticket], Verdict.REFUSED)
                 writer.fail(tickets[position + 1 :], Verdict.RETURNED)
                 return
@@ -457,7 +458,7 @@ class _Committer:
         self._journal.fenced += len(flushed.fenced)
         for writer, tickets in parts:
             if writer.call_no in flushed.fenced:
-                log.info("call %s: fenced, another owner has it", writer.call_id)
+                CallLog(log, writer.call_id).info("fenced, another owner has it")
                 writer.fail([*tickets, *behind], Verdict.FENCED)
             else:
                 writer.settle_stored(tickets, flushed.conflicts)

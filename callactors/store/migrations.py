@@ -3,9 +3,12 @@
 import hashlib
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+from asyncpg import Record
 
 from callactors.errors import DatabaseTooNew, MigrationEdited
 from callactors.store.connection import Connection, connect
@@ -29,6 +32,7 @@ create table if not exists schema_migrations (
 )
 """
 _APPLIED: Final = "select number, name, sha256, oldest_code from schema_migrations order by number"
+_HAS_TABLE: Final = "select to_regclass('schema_migrations') is not null"
 _RECORD: Final = "insert into schema_migrations (number, name, sha256, oldest_code) values ($1, $2, $3, $4)"
 
 
@@ -44,6 +48,13 @@ class Migration:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+class State(NamedTuple):
+    """The names of migrations that this code has and the database has not, and the other way round."""
+
+    pending: list[str]
+    newer: list[str]
 
 
 def read_migrations(directory: Path = SQL_DIR) -> list[Migration]:
@@ -70,6 +81,19 @@ async def migrate(dsn: str, migrations: list[Migration] | None = None) -> list[s
         await connection.close()
 
 
+async def read_state(connection: Connection) -> State:
+    """Return how the database stands to this code, and change nothing.
+
+    Raises:
+        DatabaseTooNew, MigrationEdited: as `migrate` does.
+    """
+    known = read_migrations()
+    applied = await connection.fetch(_APPLIED) if await connection.fetchval(_HAS_TABLE) else []
+    pending = _find_pending(known, applied)
+    newer = [row["name"] for row in applied if row["number"] > known[-1].number]
+    return State([migration.name for migration in pending], newer)
+
+
 def _read(path: Path) -> Migration:
     sql = path.read_text(encoding="utf-8")
     name, oldest = _NAME.fullmatch(path.name), _OLDEST.match(sql)
@@ -80,22 +104,23 @@ def _read(path: Path) -> Migration:
 
 async def _apply(connection: Connection, known: list[Migration]) -> list[str]:
     await connection.execute(_TABLE)
-    applied = {row["number"]: row for row in await connection.fetch(_APPLIED)}
-    code = known[-1].number
+    pending = _find_pending(known, await connection.fetch(_APPLIED))
+    for migration in pending:
+        async with connection.transaction():
+            await connection.execute(migration.sql, timeout=3600)
+            await connection.execute(
+                _RECORD, migration.number, migration.name, migration.sha256, migration.oldest_code
+            )
+        log.info("applied migration %s", migration.name)
+    return [migration.name for migration in pending]
+
+
+def _find_pending(known: list[Migration], records: Iterable[Record]) -> list[Migration]:
+    code, applied = known[-1].number, {record["number"]: record for record in records}
     for row in applied.values():
         if row["number"] > code and row["oldest_code"] > code:
             raise DatabaseTooNew(row["name"], code, row["oldest_code"])
-    done: list[str] = []
     for migration in known:
-        known_as = applied.get(migration.number)
-        if known_as is None:
-            async with connection.transaction():
-                await connection.execute(migration.sql, timeout=3600)
-                await connection.execute(
-                    _RECORD, migration.number, migration.name, migration.sha256, migration.oldest_code
-                )
-            log.info("applied migration %s", migration.name)
-            done.append(migration.name)
-        elif known_as["sha256"] != migration.sha256:
+        if migration.number in applied and applied[migration.number]["sha256"] != migration.sha256:
             raise MigrationEdited(migration.name)
-    return done
+    return [migration for migration in known if migration.number not in applied]

@@ -23,6 +23,7 @@ from callactors.errors import (
     Unavailable,
 )
 from callactors.facts import Accepted
+from callactors.logs import CallLog, about
 from callactors.messages import BeginStream, DropStream, EndStream, FromVendor
 from callactors.packets import Packet
 from callactors.system import CallSystem
@@ -143,12 +144,15 @@ class _MediaSocket:
             del self._streams[self._call_id, self._stream]
         if self._closing is not None:
             await asyncio.gather(self._closing, return_exceptions=True)
-        log.info("a media stream of %s has ended: %s", self._name, dict(self._counts))
+        self._log.info("a media stream of %s has ended: %s", self._vendor, dict(self._counts))
 
     @property
-    def _name(self) -> str:
-        call = f"call {self._call_id}" if self._call_id else "no call"
-        return f"{call} ({self._parser.vendor or 'unknown vendor'})"
+    def _log(self) -> logging.Logger | CallLog:
+        return about(log, self._call_id)
+
+    @property
+    def _vendor(self) -> str:
+        return self._parser.vendor or "an unknown vendor"
 
     @property
     def _is_newest(self) -> bool:
@@ -172,7 +176,7 @@ class _MediaSocket:
             self._refuse(f"no start came within {_START_TIMEOUT:g} s")
 
     def _refuse(self, reason: str) -> None:
-        log.warning("a media stream of %s is refused: %s", self._name, reason)
+        self._log.warning("a media stream of %s is refused: %s", self._vendor, reason)
         self.close(WSCloseCode.POLICY_VIOLATION, reason)
 
     def _read(self, message: WSMessage) -> None:
@@ -188,7 +192,7 @@ class _MediaSocket:
                 self._refuse(str(error))
                 sockets.stop_reading(self._request)
             elif self._counts["wrong"] == 1:
-                log.warning("%s: a message is left out: %s", self._name, error)
+                self._log.warning("a message of %s is left out: %s", self._vendor, error)
         except (AccessError, CallError, Unavailable) as error:
             count_problem(self._request, error)
             self._refuse(str(error))
@@ -270,7 +274,7 @@ class _MediaSocket:
         self._counts["refused"] += 1
         count_problem(self._request, error)
         if self._counts["refused"] == 1:
-            log.warning("%s: a packet is refused: %s", self._name, error)
+            self._log.warning("a packet of %s is refused: %s", self._vendor, error)
         if isinstance(error, CallClosed | CallErased):
             self.close(WSCloseCode.OK, "the call is over")
 
@@ -311,7 +315,7 @@ class _MediaSocket:
                 else:
                     await self._tell(DropStream(self._stream))
         except TimeoutError:
-            log.error("%s: what came last, or how it ended, could not be stored", self._name)
+            self._log.error("what %s sent last, or how it ended, could not be stored", self._vendor)
 
 
 def _is_passing(error: object) -> TypeGuard[Unavailable]:

@@ -37,6 +37,7 @@ from callactors.web.parameters import (
     RetryQuery,
 )
 from callactors.web.problems import Handler, answering
+from callactors.web.traced import traced
 from callactors.web.vendor_access import guarded_for_vendors
 from callactors.web.watch import Watch
 
@@ -75,7 +76,7 @@ class Route(NamedTuple):
         handler = self.handler if self.opens is None else guard(self.handler, self.opens)
         if self.method == hdrs.METH_GET:
             return web.get(self.path, answering(handler), allow_head=self.path not in _NO_HEAD)
-        return web.route(self.method, self.path, answering(handler))
+        return web.route(self.method, self.path, traced(answering(handler), f"{self.method} {self.path}"))
 
 
 _STREAM: Final = "/v1/call/stream/{call_id}"

@@ -26,10 +26,10 @@ QUICK: Final[Settings] = {
 _START_TIMEOUT: Final = 40.0
 _EXIT_TIMEOUT: Final = 25.0
 _ADDRESS: Final = re.compile(r"callactors listens on (https?://\S+:(\d+))\n")
-_RECORD: Final = re.compile(r"^(?=\d{4}-\d\d-\d\d \d\d:)", re.MULTILINE)
+_RECORD: Final = re.compile(r"^(?=\d{4}-\d\d-\d\d \d\d:|\{)", re.MULTILINE)
 _NOT_HTTP: Final = re.compile(r" aiohttp\.server: .*^aiohttp\.http_exceptions\.", re.MULTILINE | re.DOTALL)
 _FAULT: Final = re.compile(
-    r"Traceback| CRITICAL |never retrieved|destroyed but it is pending|never awaited|Unclosed"
+    r"Traceback|[ \"]CRITICAL[ \"]|never retrieved|destroyed but it is pending|never awaited|Unclosed"
     r"|Exception in callback"
 )
 
@@ -234,6 +234,7 @@ def environment(directory: Path, dsn: str | None, settings: Settings) -> dict[st
         for name, value in os.environ.items()
         if not name.startswith(("CALLACTORS_", "PG", "DATABASE_URL")) or name == "CALLACTORS_PG_BIN"
     }
-    named = {f"CALLACTORS_{name.upper()}": str(value) for name, value in settings.items()}
+    chosen = {"log_format": "human", **settings}
+    named = {f"CALLACTORS_{name.upper()}": str(value) for name, value in chosen.items()}
     named |= {"XDG_DATA_HOME": str(directory)} | ({} if dsn is None else {"DATABASE_URL": dsn})
     return {**kept, **named}

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import ClientSession
 
 from callactors.store.embedded import EmbeddedPostgres
-from tests.acceptance.fixtures import Serve
+from tests.acceptance.fixtures import Connect, Serve
 from tests.acceptance.history import Sql
 from tests.acceptance.server import QUICK, Finished, Server, run
 from tests.acceptance.waiting import eventually
@@ -165,6 +165,40 @@ async def test_server_runs_on_uvloop_if_asked_to(tmp_path: Path, dsn: str) -> No
 async def test_uvloop_that_is_not_installed_is_told(tmp_path: Path) -> None:
     (tmp_path / "uvloop.py").write_text("raise ModuleNotFoundError")
     await refuse(tmp_path, 1, "uvloop is not installed", "callactors[uvloop]", uvloop=1)
+
+
+async def test_the_log_is_json_with_the_call_where_nobody_looks_at_it(serve: Serve, connect: Connect) -> None:
+    server = await serve(log_format="auto")
+    client = connect(server)
+    for sequence in (1, 5):
+        await client.deliver("c", sequence)
+    await client.finish("c")
+    await wait_for_log(server, "ARCHIVED")
+    told = [json.loads(line) for line in server.log.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in told)
+    of_call = [line["message"] for line in told if line.get("call_id") == "c"]
+    assert of_call == [line["message"] for line in told if "call c" in line["message"]]
+    assert [text.removeprefix("call c: ") for text in of_call] == [
+        "gap in stream '', 2-4 missing before 5",
+        "IN_PROGRESS -> COMPLETED",
+        "COMPLETED -> PROCESSING_AI",
+        "PROCESSING_AI -> ARCHIVED",
+    ]
+
+
+async def test_the_doctor_looks_at_a_server_that_runs(data_dir: Path, tmp_path: Path) -> None:
+    arguments = ("--data-dir", str(data_dir))
+    async with Server(tmp_path, *arguments, settings={"node": "here"}):
+        done = await run(tmp_path, "doctor", *arguments)
+    assert (done.code, done.error) == (0, ""), done
+    assert "ok       servers      alive: here" in done.out.splitlines()
+    assert "errors: 0" in done.out.splitlines()[-1]
+
+
+async def test_the_doctor_ends_with_2_if_a_server_could_not_start(tmp_path: Path) -> None:
+    done = await run(tmp_path, "doctor", "--json", dsn=NOWHERE)
+    assert (done.code, done.error) == (2, ""), done
+    assert json.loads(done.out)["errors"] == 1
 
 
 async def wait_for_log(server: Server, text: str) -> None:

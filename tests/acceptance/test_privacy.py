@@ -3,13 +3,18 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.acceptance.fixtures import Connect, Serve
 
 CANARY = "kanarienvogel"
 
 
-async def test_packet_data_is_in_no_answer_and_in_no_log(serve: Serve, connect: Connect) -> None:
-    server = await serve(attempt_timeout=1)
+@pytest.mark.parametrize("log_format", ["human", "json"])
+async def test_packet_data_is_in_no_answer_and_in_no_log(
+    serve: Serve, connect: Connect, log_format: str
+) -> None:
+    server = await serve(attempt_timeout=1, log_format=log_format, log_level="debug")
     client = connect(server)
     sent = {"sequence": 1, "data": CANARY, "timestamp": 1.0}
     bodies: list[Any] = [

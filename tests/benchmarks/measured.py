@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 
 from aiohttp import WSMessage
 
-from callactors import cli
+from callactors import cli, serve
 from callactors.errors import Unavailable
 from callactors.facts import Accepted
 from callactors.messages import FromVendor
@@ -34,7 +34,7 @@ _LAG_INTERVAL: Final = 0.01
 _PATIENCE: Final = 15.0
 _POLL_INTERVAL: Final = 0.2
 
-_Run: TypeAlias = Callable[[Settings, socket.socket], Coroutine[Any, Any, int]]
+_Run: TypeAlias = Callable[[Settings, socket.socket], Coroutine[Any, Any, None]]
 
 
 class Instruments:
@@ -97,7 +97,7 @@ def main() -> int:
     """Build the instruments in and run the command."""
     instruments, path = Instruments(), Path(os.environ["MEASURED_REPORT"])
     _replace(media, "_MediaSocket", lambda _: _measured_socket(instruments))
-    _replace(cli, "_run", partial(_equip, instruments, path))
+    _replace(serve, "_run", partial(_equip, instruments, path))
     return cli.main(sys.argv[1:])
 
 
@@ -129,12 +129,12 @@ def _measured_socket(instruments: Instruments) -> type[_MediaSocket]:
 
 
 def _equip(instruments: Instruments, path: Path, run: _Run) -> _Run:
-    async def wrapped(settings: Settings, listener: socket.socket) -> int:
+    async def wrapped(settings: Settings, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, instruments.begin)
         loop.add_signal_handler(signal.SIGUSR2, instruments.report, path)
         async with _sampling(instruments):
-            return await run(settings, listener)
+            await run(settings, listener)
 
     return wrapped
 

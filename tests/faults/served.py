@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 import asyncpg
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from callactors import ai_step, app, cli, system
+from callactors import ai_step, app, cli, serve, system
 from callactors.call import Call
 from callactors.feed import Feed
 from callactors.packets import Packet
@@ -122,7 +122,7 @@ def main() -> int:
     if poison is not None:
         _wrap(Call, "accept", partial(_refuse_packet, poison))
         _wrap(Call, "accept_run", partial(_refuse_run, poison))
-    _wrap(cli, "_run", _equip)
+    _wrap(serve, "_run", _equip)
     return cli.main(sys.argv[1:])
 
 
@@ -170,10 +170,10 @@ def _check(packet: Packet, poison: str) -> None:
         raise RuntimeError("this packet is poison")
 
 
-def _equip(run: Callable[[Settings, socket.socket], Coroutine[Any, Any, int]]) -> _Function:
+def _equip(run: Callable[[Settings, socket.socket], Coroutine[Any, Any, None]]) -> _Function:
     """Set up what needs the loop for as long as *run* runs."""
 
-    async def wrapped(settings: Settings, listener: socket.socket) -> int:
+    async def wrapped(settings: Settings, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         stall = float(os.environ.get("FAULTS_STALL", "1"))
         loop.add_signal_handler(signal.SIGUSR1, time.sleep, stall)
@@ -186,7 +186,7 @@ def _equip(run: Callable[[Settings, socket.socket], Coroutine[Any, Any, int]]) -
             if path := os.environ.get("FAULTS_REPORT"):
                 reporter = await stack.enter_async_context(_Reporter(Path(path)))
                 loop.add_signal_handler(signal.SIGUSR2, reporter.report)
-            return await run(settings, listener)
+            await run(settings, listener)
 
     return wrapped
 
