@@ -7,7 +7,7 @@ from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.states import CallState
 from callactors.store.contents import StoredPacket
 from callactors.system import CallSystem, SystemOptions
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.setup import routes, setup
 
 __version__ = "0.1.0.dev0"
@@ -30,7 +30,7 @@ __all__ = [
     "RetryPolicy",
     "StoredPacket",
     "SystemOptions",
-    "get_system",
+    "get_calls",
     "routes",
     "setup",
 ]
