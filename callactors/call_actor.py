@@ -466,7 +466,7 @@ class CallActor(Actor[str, Message]):
         try:
             hook(*told)
         except Exception:
-            log.exception("call %s: %s failed", self.key, hook.__name__)
+            log.exception("call %s: a hook of the application's failed", self.key)
 
     def _act(self, row: Row, events: Sequence[Event]) -> None:
         """Do what follows from committed events: wait for the next step, or run the attempt."""

@@ -266,7 +266,7 @@ class CallSystem:
         return self._ask(call_id, message)
 
     def tell(self, call_id: str, message: OwnMessage[Any]) -> None:
-        """Do as `ask`, and leave it to the log to say what went wrong."""
+        """Do as `ask`; what goes wrong later is for the log to say."""
         self.ask(call_id, message).add_done_callback(partial(_log_failure, call_id, message))
 
     def subscribe(self, since: str | None = None) -> AsyncGenerator[CallEvent, None]:
