@@ -1,36 +1,65 @@
 """One actor per call: the names for applications that embed callactors."""
 
+from callactors.access import Grant, Scope
+from callactors.call_actor import CallActor, CallServices
+from callactors.call_events import CallEvent
 from callactors.errors import AudioNotStored, CallactorsError
-from callactors.packets import CompleteRequest, EndReason, Packet
+from callactors.facts import Accepted, Completed, Event, EventKind
+from callactors.messages import Message, OwnMessage
+from callactors.packets import CompleteRequest, EndReason, Packet, PacketKind
 from callactors.processors.contract import Audio, CallRecord, Processor
+from callactors.processors.gate import GateLimits
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.states import CallState
 from callactors.store.contents import StoredPacket
+from callactors.store.journal import JournalLimits
 from callactors.system import CallSystem, SystemOptions
-from callactors.web.keys import get_system
+from callactors.web.guard import Authorize, GuardRules
+from callactors.web.keys import get_calls
+from callactors.web.limits import Limits
 from callactors.web.setup import routes, setup
+from callactors.web.vendor_access import VendorRules, make_verifiers
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "Accepted",
     "Audio",
     "AudioNotStored",
+    "Authorize",
+    "CallActor",
+    "CallEvent",
     "CallRecord",
+    "CallServices",
     "CallState",
     "CallSystem",
     "CallactorsError",
     "CompleteRequest",
+    "Completed",
     "Done",
     "EndReason",
+    "Event",
+    "EventKind",
+    "GateLimits",
     "GiveUp",
+    "Grant",
+    "GuardRules",
+    "JournalLimits",
+    "Limits",
+    "Message",
     "Outcome",
+    "OwnMessage",
     "Packet",
+    "PacketKind",
     "Processor",
     "Retry",
     "RetryPolicy",
+    "Scope",
     "StoredPacket",
     "SystemOptions",
-    "get_system",
+    "VendorRules",
+    "get_calls",
+    "make_verifiers",
     "routes",
     "setup",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from time import monotonic
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from callactors import tracing
 from callactors.actors import Actor, Envelope
@@ -26,7 +26,7 @@ from callactors.errors import (
     Unavailable,
     UnknownCall,
 )
-from callactors.facts import Accepted, Change, Event, EventKind, Facts, Row
+from callactors.facts import BEGIN, Accepted, Change, Event, EventKind, Facts, Row
 from callactors.foreign import answer_foreign
 from callactors.legs import Lifetimes
 from callactors.logs import CallLog
@@ -43,6 +43,7 @@ from callactors.messages import (
     EndStream,
     FromVendor,
     Message,
+    OwnMessage,
     RetryCall,
     TellStatus,
     Wake,
@@ -87,6 +88,8 @@ class CallActor(Actor[str, Message]):
 
     It has no memory until its first message, which makes it claim and load the call; it forgets everything
     when a change was not stored as decided, and loads again.
+
+    An application overrides `on_packet`, `on_event` and `receive_other`, and `on_start` for what they need.
     """
 
     __slots__ = (
@@ -120,6 +123,19 @@ class CallActor(Actor[str, Message]):
             return False
         call, step = self._held[0], self._step
         return call.facts.is_attempting or bool(call.legs.live) or (step is not None and step.is_waiting)
+
+    def on_packet(self, packet: Packet, accepted: Accepted) -> None:
+        """Hear of a packet that is stored; what this raises is logged and changes nothing."""
+
+    def on_event(self, event: Event) -> None:
+        """Hear of what this actor has committed to the call's log; what this raises is logged too."""
+
+    def receive_other(self, message: OwnMessage[Any]) -> object:
+        """Return the reply to a message of one's own; the asker is told when all before it is committed.
+
+        What this raises is raised at the asker.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not know {type(message).__name__}")
 
     async def receive(self, envelope: Envelope[Message]) -> None:
         held = self._held
@@ -249,6 +265,8 @@ class CallActor(Actor[str, Message]):
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
         claimed.call.call_id = self.key  # one copy of it in memory
         call, writer = self._held = claimed.call, self._new_writer(claimed)
+        if claimed.epoch == 1:  # this very claim has made the call
+            self._call_hook(self.on_event, BEGIN)
         now = monotonic()
         self._unwritten, self._checkpoint_at = 0, now
         self._heard_at, self._started_at = now - claimed.idle, now - claimed.age
@@ -305,12 +323,18 @@ class CallActor(Actor[str, Message]):
                 self._submit(writer, Change(), envelope, call.row())
             case Wake():
                 self._submit(writer, self._wake(call), envelope)
-            case AttemptEnded(generation, attempt, outcome):
-                facts = call.facts
-                if facts.is_attempting and (facts.generation, facts.attempt) == (generation, attempt):
-                    self._submit(writer, self._finish(call, outcome), envelope)
+            case AttemptEnded():
+                self._submit(writer, self._end_attempt(call, envelope.message), envelope)
+            case OwnMessage():
+                self._submit(writer, Change(), envelope, self._answer_other(envelope.message))
             case _:
                 assert_never(envelope.message)
+
+    def _answer_other(self, message: OwnMessage[Any]) -> object:
+        try:
+            return self.receive_other(message)
+        except Exception as error:  # noqa: BLE001  # the asker's to deal with; the call itself is whole
+            return error
 
     def _hear(self, call: Call, message: FromVendor) -> Change:
         """Decide about what a vendor tells beside packets."""
@@ -394,6 +418,12 @@ class CallActor(Actor[str, Message]):
         self._wake_in(step.left)
         return Change()
 
+    def _end_attempt(self, call: Call, ended: AttemptEnded) -> Change:
+        facts = call.facts
+        if not facts.is_attempting or (facts.generation, facts.attempt) != (ended.generation, ended.attempt):
+            return Change()
+        return self._finish(call, ended.outcome)
+
     def _finish(self, call: Call, outcome: Outcome) -> Change:
         """Decide what follows from the *outcome* of the running attempt."""
         step, services = self._step, self._services.step
@@ -437,14 +467,31 @@ class CallActor(Actor[str, Message]):
             if answer.is_late or answer.is_duplicate or answer.gap:
                 counts.count_odd(answer)
                 _warn(self.key, answer)
+            self._tell_packets(change.packets, answer)
         if not change.events:
             return
         for event in change.events:
             if event.kind is EventKind.TRANSITION:
                 CallLog(log, self.key).info("%s -> %s", event.from_state, event.to_state)
                 tracing.followed(self._origin, f"{event.from_state} -> {event.to_state}", self.key)
+            self._call_hook(self.on_event, event)
         if change.row is not None and self._holds(ticket.writer):
             self._act(change.row, change.events)
+
+    def _tell_packets(self, packets: Sequence[Packet], last: Accepted) -> None:
+        """Call `on_packet` for each of *packets*, of which *last* tells the last one."""
+        if type(self).on_packet is CallActor.on_packet:  # nearly always: spare the work
+            return
+        for behind, packet in zip(range(len(packets) - 1, -1, -1), packets, strict=True):
+            total = last.total_received - behind
+            accepted = last._replace(sequence=packet.sequence, total_received=total, packets=1)
+            self._call_hook(self.on_packet, packet, accepted)
+
+    def _call_hook(self, hook: Callable[..., None], *told: object) -> None:
+        try:
+            hook(*told)
+        except Exception:  # noqa: BLE001  # it is told, and the call itself is whole
+            CallLog(log, self.key).exception("a hook of the application's failed")
 
     def _act(self, row: Row, events: Sequence[Event]) -> None:
         """Do what follows from committed events: wait for the next step, or run the attempt."""

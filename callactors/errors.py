@@ -199,7 +199,9 @@ class UnknownAudio(CallactorsError):
 
 class LogPurged(CallactorsError):
     def __init__(self) -> None:
-        super().__init__("events behind this position were deleted with their calls: begin with a snapshot")
+        super().__init__(
+            "events behind this position are not in the log, or not any more: begin with a snapshot"
+        )
 
 
 class UnknownKey(CallactorsError):

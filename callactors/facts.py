@@ -20,11 +20,14 @@ class EventKind(StrEnum):
 
 
 class Event(NamedTuple):
-    """One line of the event log; `version` counts the events of a call from 1 without holes."""
+    """One line of the event log; `version` counts the events of a call from 1 without holes.
+
+    The first comes from no state: the call begins.
+    """
 
     version: int
     kind: EventKind
-    from_state: CallState
+    from_state: CallState | None
     to_state: CallState
     attempt: int
     detail: Mapping[str, Any]
@@ -46,6 +49,10 @@ class Facts:
 
 FRESH: Final = Facts()
 """Those of a call that has just begun, shared by all of them."""
+
+
+BEGIN: Final = Event(1, EventKind.TRANSITION, None, CallState.IN_PROGRESS, 0, {})
+"""The first of every call, which the claim writes that makes its row."""
 
 
 class Row(NamedTuple):

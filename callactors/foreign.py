@@ -18,6 +18,7 @@ from callactors.messages import (
     DropStream,
     EndStream,
     Message,
+    OwnMessage,
     RetryCall,
     TellStatus,
     Wake,
@@ -52,7 +53,7 @@ async def answer_foreign(envelope: Envelope[Message], call: Call, read_data: Rea
             envelope.answer(completed)
         case BeginStream():
             envelope.fail(CallClosed(call.call_id, call.facts.state))
-        case TellStatus() | RetryCall() | CancelCall():  # only its owner can do that
+        case TellStatus() | RetryCall() | CancelCall() | OwnMessage():  # only its owner can do that
             envelope.fail(Fenced())
         case Describe() | EndStream() | DropStream():
             envelope.answer(None)

@@ -1,11 +1,13 @@
-"""What lies in a call's mailbox: small frozen types, a closed set."""
+"""What lies in a call's mailbox: small frozen types, a closed set but for an embedder's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from callactors.packets import CompleteRequest, EndReason, Packet
 from callactors.retry import Outcome
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,14 @@ class AttemptEnded:
     outcome: Outcome
 
 
+class OwnMessage(Generic[R]):
+    """Base of messages of an application's own; the reply is an R, from its actor's `receive_other`."""
+
+    __slots__ = ()
+
+
 FromVendor: TypeAlias = BeginStream | EndStream | DropStream | TellStatus
 ByHand: TypeAlias = RetryCall | CancelCall
-Message: TypeAlias = Accept | AcceptMany | Complete | FromVendor | ByHand | Describe | Wake | AttemptEnded
+Message: TypeAlias = (
+    Accept | AcceptMany | Complete | FromVendor | ByHand | Describe | Wake | AttemptEnded | OwnMessage[Any]
+)

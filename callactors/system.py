@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from asyncio import Future, Semaphore, Task
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence, Set
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 from callactors import tracing
 from callactors.actors import Actor, ActorRegistry
@@ -19,6 +19,7 @@ from callactors.actors.registry import RegistryLimits
 from callactors.ai_step import StepServices
 from callactors.call import Call
 from callactors.call_actor import CallActor, CallServices
+from callactors.call_events import CallEvent, follow
 from callactors.counts import CallCounts
 from callactors.eraser import Eraser
 from callactors.errors import (
@@ -43,6 +44,7 @@ from callactors.messages import (
     Describe,
     FromVendor,
     Message,
+    OwnMessage,
     RetryCall,
     Wake,
 )
@@ -68,7 +70,7 @@ from callactors.store.connection import (
 from callactors.store.contents import ContentsReader, read_page
 from callactors.store.due import Due
 from callactors.store.erasure import Erased
-from callactors.store.events import identify
+from callactors.store.events import Cursor, identify
 from callactors.store.journal import Journal, JournalLimits
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
@@ -78,6 +80,8 @@ from callactors.store.summaries import Summary
 from callactors.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 _READ_CONNECTIONS: Final = 5
 _LONG_READS: Final = 2  # at once, so that the committers have their share of the database
@@ -258,7 +262,7 @@ class CallSystem:
         self.admit()
         return self._ask(call_id, AcceptMany(packets))
 
-    def complete(self, call_id: str, request: CompleteRequest) -> "Future[Completed]":
+    def complete(self, call_id: str, request: CompleteRequest | None = None) -> "Future[Completed]":
         """End a call; repeating it changes nothing.
 
         Raises:
@@ -266,7 +270,36 @@ class CallSystem:
             Unavailable: whether it was stored is not known; send it again.
         """
         self.admit()
-        return self._ask(call_id, Complete(request), reserved=True)
+        return self._ask(call_id, Complete(request or CompleteRequest()), reserved=True)
+
+    def ask(self, call_id: str, message: OwnMessage[R]) -> "Future[R]":
+        """Hand *message* to the call's actor; the future is for what its `receive_other` returns or raises.
+
+        Raises:
+            UnknownCall, CallErased: there is no such call.
+            Unavailable: the actor may not have had it; Fenced: it is on another server.
+        """
+        self.admit()
+        return self._ask(call_id, message)
+
+    def tell(self, call_id: str, message: OwnMessage[Any]) -> None:
+        """Do as `ask`; what goes wrong later is for the log to say."""
+        self.ask(call_id, message).add_done_callback(partial(_log_failure, call_id, message))
+
+    def subscribe(self, since: str | None = None) -> AsyncGenerator[CallEvent, None]:
+        """Yield the events of all calls, on whichever server: from now on, or those behind a cursor.
+
+        It ends when the system drains. Who is slow is caught up from the log, so that nothing is missed.
+
+        Raises:
+            ValueError: *since* is no cursor.
+            LogPurged: the log does not reach back so far, or is another.
+            StorageUnavailable: the database does not answer; go on behind the last cursor later.
+        """
+        cursor = self.feed.cursor if since is None else Cursor.parse(since)
+        if cursor is None:
+            raise ValueError("this is no cursor of an event")
+        return follow(self.feed, self.hub, cursor)
 
     def hear(self, call_id: str, message: FromVendor) -> "Future[None]":
         """Take what a vendor tells beside packets; a stream that begins or a status may begin a call.
@@ -482,3 +515,8 @@ class CallSystem:
         if not task.cancelled():
             self.failed = f"{task.get_name()} has ended"
             log.critical("%s must not end: restart the server", task.get_name(), exc_info=task.exception())
+
+
+def _log_failure(call_id: str, message: OwnMessage[Any], reply: "Future[Any]") -> None:
+    if not reply.cancelled() and (error := reply.exception()) is not None:
+        log.warning("call %s: %s failed: %s", call_id, type(message).__name__, type(error).__name__)

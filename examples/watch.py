@@ -9,7 +9,7 @@ import aiohttp
 
 
 async def watch(url: str) -> None:
-    cursor = None
+    cursor: str | None = None
     async with aiohttp.ClientSession() as session:
         while True:
             try:
@@ -17,13 +17,13 @@ async def watch(url: str) -> None:
                 async with session.ws_connect(url, params=params, heartbeat=20) as ws:
                     async for message in ws:
                         event = json.loads(message.data)
-                        cursor = event["cursor"]
+                        cursor = event.get("cursor", cursor)
                         if event["type"] == "event":
                             print(
                                 event["at"], event["call_id"], event["from"], "->", event["state"], flush=True
                             )
-                        else:
-                            print("missed something:", event, flush=True)
+                        elif event["type"] == "gap":  # and what there is now is told behind it
+                            print("missed something:", event["reason"], flush=True)
             except aiohttp.ClientError as error:
                 print("away:", error, flush=True)
             await asyncio.sleep(1)

@@ -13,7 +13,7 @@ from callactors.store.listing import Filters, Sort, read_page
 from callactors.store.summaries import tell_time
 from callactors.system import CallSystem
 from callactors.web.guard import GRANT
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.parameters import AuditQuery, NoQuery, RetryQuery, read_query
 from callactors.web.replies import json_response
 
@@ -22,7 +22,7 @@ async def erase(request: web.Request) -> web.Response:
     """Erase a call; 202 also for every repetition."""
     call_id = check_call_id(request.match_info["call_id"])
     read_query(request, NoQuery)
-    erased = await get_system(request).erase(call_id, request[GRANT].name)
+    erased = await get_calls(request).erase(call_id, request[GRANT].name)
     status = "erased" if erased.is_scrubbed else "erasing"
     told = {"status": status, "call_id": call_id, "erased_at": tell_time(erased.at)}
     return json_response(told, HTTPStatus.ACCEPTED)
@@ -32,7 +32,7 @@ async def retry(request: web.Request) -> web.Response:
     """Let the AI step of a failed call run again, with attempts from 1."""
     call_id = check_call_id(request.match_info["call_id"])
     read_query(request, NoQuery)
-    system = get_system(request)
+    system = get_calls(request)
     generation = await system.retry(call_id)
     await system.note(request[GRANT].name, "call retried", call_id, {"generation": generation})
     told = {"status": "accepted", "call_id": call_id, "generation": generation}
@@ -43,7 +43,7 @@ async def cancel(request: web.Request) -> web.Response:
     """End a live call in FAILED, whatever it is at; an attempt that runs is cancelled."""
     call_id = check_call_id(request.match_info["call_id"])
     read_query(request, NoQuery)
-    system = get_system(request)
+    system = get_calls(request)
     await system.cancel(call_id)
     await system.note(request[GRANT].name, "call canceled", call_id, {})
     return json_response({"status": "accepted", "call_id": call_id}, HTTPStatus.ACCEPTED)
@@ -53,7 +53,7 @@ async def retry_many(request: web.Request) -> web.Response:
     """Let the AI step of many failed calls run again: some at a time, go on with the cursor."""
     query = read_query(request, RetryQuery)
     request[GRANT].check_all()
-    system, is_dry = get_system(request), query.dry_run == "true"
+    system, is_dry = get_calls(request), query.dry_run == "true"
     filters = Filters([CallState.FAILED], query.end_reason, None, query.since, query.until, None)
     async with system.reading() as connection:
         page = await read_page(connection, filters, Sort.START, limit=query.limit, after=query.cursor)
@@ -79,7 +79,7 @@ async def audit(request: web.Request) -> web.Response:
     """Tell who did what, the newest first."""
     query = read_query(request, AuditQuery)
     request[GRANT].check_all()
-    async with get_system(request).reading() as connection:
+    async with get_calls(request).reading() as connection:
         lines = await read_audit(connection, before=query.before, limit=query.limit + 1)
     shown = lines[: query.limit]
     return json_response({"audit": shown, "next": shown[-1]["number"] if len(lines) > len(shown) else None})

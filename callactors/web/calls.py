@@ -10,7 +10,7 @@ from callactors.store import history, listing
 from callactors.store.calls import StoredCall
 from callactors.store.summaries import count_missing, describe
 from callactors.web.guard import GRANT
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.parameters import EventsQuery, NoQuery, PacketsQuery, read_calls_query, read_query
 from callactors.web.replies import json_response
 from callactors.web.sockets import has_gone
@@ -19,7 +19,7 @@ from callactors.web.sockets import has_gone
 async def list_calls(request: web.Request) -> web.Response:
     """Tell of many calls, in pages."""
     query = read_calls_query(request)
-    async with get_system(request).reading_long() as connection:
+    async with get_calls(request).reading_long() as connection:
         if has_gone(request):
             return web.Response()  # to nobody
         if query.call_id:
@@ -33,14 +33,14 @@ async def list_calls(request: web.Request) -> web.Response:
 
 async def call(request: web.Request) -> web.Response:
     """Tell what is committed of one call."""
-    system = get_system(request)
+    system = get_calls(request)
     stored = await system.read(_call_id(request))
     return json_response({**_present(stored), "max_attempts": system.options.policy.max_attempts})
 
 
 async def events(request: web.Request) -> web.Response:
     """Tell the events of one call, the oldest first."""
-    system, call_id, query = get_system(request), _call_id(request), read_query(request, EventsQuery)
+    system, call_id, query = get_calls(request), _call_id(request), read_query(request, EventsQuery)
     async with system.reading_long() as connection:
         if has_gone(request):
             return web.Response()
@@ -54,7 +54,7 @@ async def packets(request: web.Request) -> web.Response:
     """Give the packets of one stream of a call, in the order of their sequences."""
     call_id, query = _call_id(request), read_query(request, PacketsQuery)
     after = -1 if query.after is None else query.after  # a sequence 0 is taken too
-    async with get_system(request).reading_long() as connection:
+    async with get_calls(request).reading_long() as connection:
         if has_gone(request):
             return web.Response()
         part = await history.read_packets(connection, call_id, query.stream, after=after, limit=query.limit)
@@ -67,7 +67,7 @@ async def stats(request: web.Request) -> web.Response:
     """Tell the figures of all calls together."""
     read_query(request, NoQuery)
     request[GRANT].check_all()
-    return json_response(await get_system(request).stats.read())
+    return json_response(await get_calls(request).stats.read())
 
 
 def _call_id(request: web.Request) -> str:

@@ -20,7 +20,7 @@ from callactors.errors import (
     Unauthorized,
 )
 from callactors.web.buckets import Bucket
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.limits import Limits
 from callactors.web.problems import Handler
 from callactors.web.sockets import SUBPROTOCOL
@@ -124,7 +124,7 @@ class Guard:
             TooManyNewCalls: it has begun too many.
         """
         grant, limit = request[GRANT], self._limits.key_new_calls
-        if grant is LOCAL or get_system(request).has(call_id):
+        if grant is LOCAL or get_calls(request).has(call_id):
             return
         if not self._new_calls.setdefault(grant.name, Bucket(limit, burst=limit)).take(monotonic()):
             raise TooManyNewCalls(limit)
@@ -133,7 +133,7 @@ class Guard:
         """Call *on_end* if what *request* was granted ends."""
         if self._authorize is not None or not request[GRANT].ends:
             return nullcontext()
-        return get_system(request).keys.holding(request[GRANT], on_end)
+        return get_calls(request).keys.holding(request[GRANT], on_end)
 
     def client_address(self, request: web.Request) -> str:
         """Return whose request it is: the last that no trusted proxy speaks for."""
@@ -145,7 +145,7 @@ class Guard:
         return address
 
     def _find_grant(self, request: web.Request, text: str | None) -> Grant:
-        keys = get_system(request).keys
+        keys = get_calls(request).keys
         if text is not None:
             grant = keys.find(text)
             if grant is None:

@@ -8,20 +8,20 @@ from aiohttp import web
 from callactors.access import Scope
 from callactors.errors import AccessError, Unavailable
 from callactors.web.guard import get_guard
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.replies import json_response
 from callactors.web.supervisor import SUPERVISORS
 
 
 async def health(request: web.Request) -> web.Response:
     """Say whether the process works; if not, restart it."""
-    failed = get_system(request).failed
+    failed = get_calls(request).failed
     return json_response({"status": failed or "ok"}, 200 if failed is None else 503)
 
 
 async def ready(request: web.Request) -> web.Response:
     """Say whether packets are welcome here, and to supervisors also why."""
-    system = get_system(request)
+    system = get_calls(request)
     detail: dict[str, Any] = {
         "resident_calls": system.resident,
         "storage_lag": round(system.storage_lag, 3),

@@ -10,7 +10,7 @@ from callactors.vendors.callbacks import VENDORS, read_callback
 from callactors.vendors.steps import WrongCallback
 from callactors.web.body import read_body
 from callactors.web.guard import GRANT, get_guard
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 
 
 async def hook(request: web.Request) -> web.Response:
@@ -27,5 +27,5 @@ async def hook(request: web.Request) -> web.Response:
         request[GRANT].check([status.call_id])
         get_guard(request).count_call(request, status.call_id)
         detail = {"vendor": status.vendor, "status": status.status, "told": dict(status.detail)}
-        await get_system(request).hear(status.call_id, TellStatus(status.key, detail, status.ends))
+        await get_calls(request).hear(status.call_id, TellStatus(status.key, detail, status.ends))
     return web.Response(status=HTTPStatus.NO_CONTENT)

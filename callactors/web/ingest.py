@@ -12,7 +12,7 @@ from callactors.sequence import Range
 from callactors.web.body import find_encoding, read_body
 from callactors.web.guard import get_guard
 from callactors.web.inflate import InflatedReader
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.limits import get_limits
 from callactors.web.lines import LineFailed, LineIngest
 from callactors.web.problems import problem_of
@@ -29,7 +29,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     get_guard(request).count_call(request, call_id)
     if request.headers.get("Content-Type") not in _JSON and request.content_type == _NDJSON:
         return await _stream_lines(request, call_id)
-    system = get_system(request)
+    system = get_calls(request)
     system.admit()  # an overloaded server does nothing with what it refuses
     packet = read_packet(await _read_json(request))
     accepted = await system.accept(call_id, packet)
@@ -39,7 +39,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 async def _stream_lines(request: web.Request, call_id: str) -> web.StreamResponse:
     encoding = find_encoding(request)
     _check_charset(request)
-    ingest, body = LineIngest(get_system(request), call_id, get_limits(request)), request.content
+    ingest, body = LineIngest(get_calls(request), call_id, get_limits(request)), request.content
     try:
         with get_guard(request).holding(
             request, lambda: body.set_exception(Unauthorized("the key has ended"))
@@ -54,7 +54,7 @@ async def complete(request: web.Request) -> web.StreamResponse:
     """End a call; 202 also for every repetition."""
     call_id = check_call_id(request.match_info["call_id"])
     body = read_complete(await _read_json(request))
-    completed = await get_system(request).complete(call_id, body)
+    completed = await get_calls(request).complete(call_id, body)
     return accepted_response(request, present_completed(call_id, completed))
 
 

@@ -20,7 +20,7 @@ from callactors.web import sockets
 from callactors.web.buckets import Bucket
 from callactors.web.guard import get_guard
 from callactors.web.ingest import present_completed
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
 from callactors.web.problems import count_problem, describe
 
@@ -45,7 +45,7 @@ class _Sent(NamedTuple):
 async def stream_socket(request: web.Request) -> web.WebSocketResponse:
     """Store the packet in each text frame."""
     call_id = check_call_id(request.match_info["call_id"])
-    system, guard = get_system(request), get_guard(request)
+    system, guard = get_calls(request), get_guard(request)
     system.check_not_draining()
     guard.count_call(request, call_id)
     ws = await sockets.accept(request, max_message=_MAX_FRAME)

@@ -7,7 +7,7 @@ from callactors.system import CallSystem
 SYSTEM = web.AppKey("callactors_system", CallSystem)
 
 
-def get_system(request: web.Request) -> CallSystem:
+def get_calls(request: web.Request) -> CallSystem:
     """Return the system that serves *request*, also from within a sub-app."""
     system = request.app.get(SYSTEM)  # mostly there: the chain of apps is made anew for each request
     if system is None:

@@ -33,7 +33,7 @@ from callactors.vendors.steps import Begin, End, Ignored, MediaParser, Step, Wro
 from callactors.web import sockets
 from callactors.web.buckets import Bucket
 from callactors.web.guard import GRANT, get_guard
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.lines import TOGETHER, WINDOW, WINDOW_SIZE
 from callactors.web.parameters import BinaryMediaQuery, MediaQuery, read_query
 from callactors.web.problems import count_problem
@@ -80,7 +80,7 @@ async def binary_media(request: web.Request) -> web.WebSocketResponse:
 async def _take(
     request: web.Request, parser: MediaParser, protocols: Sequence[str] = ()
 ) -> web.WebSocketResponse:
-    system = get_system(request)
+    system = get_calls(request)
     system.check_not_draining()
     ws = await sockets.accept(request, max_message=_MAX_MESSAGE, protocols=protocols, autoclose=False)
     connection = _MediaSocket(system, request, ws, parser)

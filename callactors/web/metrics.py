@@ -21,7 +21,7 @@ from callactors.errors import StorageUnavailable
 from callactors.processors.gate import GateState
 from callactors.system import CallSystem
 from callactors.web.guard import GRANT
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.problems import ProblemCounts
 from callactors.web.supervisor import SUPERVISORS
 
@@ -42,7 +42,7 @@ async def metrics(request: web.Request) -> web.Response:
     request[GRANT].check_all()
     with suppress(StorageUnavailable, TimeoutError):
         async with asyncio.timeout(_PATIENCE):
-            await get_system(request).stats.read(max_age=_MAX_AGE)
+            await get_calls(request).stats.read(max_age=_MAX_AGE)
     text = generate_latest(request.config_dict[METRICS])
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 

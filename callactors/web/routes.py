@@ -71,12 +71,13 @@ class Route(NamedTuple):
     frames: Frames | None = None
     is_for_vendors: bool = False
 
-    def make(self) -> web.RouteDef:
+    def make(self, prefix: str) -> web.RouteDef:
         guard = guarded_for_vendors if self.is_for_vendors else guarded
         handler = self.handler if self.opens is None else guard(self.handler, self.opens)
         if self.method == hdrs.METH_GET:
-            return web.get(self.path, answering(handler), allow_head=self.path not in _NO_HEAD)
-        return web.route(self.method, self.path, traced(answering(handler), f"{self.method} {self.path}"))
+            return web.get(prefix + self.path, answering(handler), allow_head=self.path not in _NO_HEAD)
+        handler = traced(answering(handler), f"{self.method} {self.path}")
+        return web.route(self.method, prefix + self.path, handler)
 
 
 _STREAM: Final = "/v1/call/stream/{call_id}"

@@ -32,9 +32,15 @@ def setup(
 ) -> None:
     """Give *system* the lifetime of *app*: it starts with the app, and drains behind the last handler.
 
-    Call it on the root application; sub-apps carry routes only. *authorize* decides in place of keys.
-    *vendors* says how those of telephony are taken.
+    One application has one system, which its sub-apps share; a second one has a sub-app of its own, whose
+    `add_subapp` comes after this. *authorize* decides in place of keys. *vendors* says how those of telephony
+    are taken.
+
+    Raises:
+        RuntimeError: *app* has a system.
     """
+    if GUARD in app:
+        raise RuntimeError("this application has its calls: set others up on a sub-app of their own")
     app[LIMITS] = limits = limits or Limits()
     app[PACE] = Pace(limits.refusals)
     app[GUARD] = Guard(rules or GuardRules(), limits, authorize)
@@ -53,9 +59,9 @@ def setup(
     app.on_shutdown.append(_drain)
 
 
-def routes() -> list[web.RouteDef]:
-    """Return the routes of the API."""
-    return [route.make() for route in ROUTES]
+def routes(*, prefix: str = "") -> list[web.RouteDef]:
+    """Return the routes of the API and the page, below *prefix*, such as "/voice"."""
+    return [route.make(prefix) for route in ROUTES]
 
 
 @cache

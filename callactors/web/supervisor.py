@@ -30,7 +30,7 @@ from callactors.strict_json import read_json
 from callactors.system import CallSystem
 from callactors.web import sockets
 from callactors.web.guard import GRANT, get_guard
-from callactors.web.keys import get_system
+from callactors.web.keys import get_calls
 from callactors.web.limits import get_limits
 from callactors.web.parameters import read_query
 from callactors.web.watch import Watch, read_watch
@@ -50,7 +50,7 @@ _COMEBACKS: Final = 500.0  # a second, when all come back after a shutdown
 
 async def supervisor(request: web.Request) -> web.WebSocketResponse:
     """Tell transitions from now on, or what the query asks for."""
-    system, guard = get_system(request), get_guard(request)
+    system, guard = get_calls(request), get_guard(request)
     system.check_not_draining()
     if system.hub.count(SUPERVISORS) >= get_limits(request).supervisors:
         raise Overloaded("too many supervisors")

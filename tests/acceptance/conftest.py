@@ -1,7 +1,6 @@
 """Servers, clients and supervisors: what a test opens is closed at its end, and logs are checked."""
 
 import tempfile
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,7 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from callactors.store.embedded import EmbeddedPostgres
+from callactors.testing import Databases
 from tests.acceptance.checker import Report, check
 from tests.acceptance.client import Client
 from tests.acceptance.fixtures import Check, Connect, Serve, Watch
@@ -33,19 +32,12 @@ async def serve(dsn: str, tmp_path: Path) -> AsyncIterator[Serve]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def shared(
-    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+    callactors_databases: Databases, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Server]:
     """A server with quick settings for the tests of a module, which keep to calls of their own."""
-    name = f"shared_{uuid.uuid4().hex}"
-    admin = await asyncpg.connect(postgres.dsn, database="postgres")
-    await admin.execute(f"create database {name} template callactors")
-    try:
-        dsn = postgres.dsn.replace("/callactors?", f"/{name}?")
+    with callactors_databases.new() as dsn:
         async with Server(tmp_path_factory.mktemp("shared"), dsn=dsn) as server:
             yield server
-    finally:
-        await admin.execute(f"drop database {name} with (force)")
-        await admin.close()
 
 
 @pytest.fixture

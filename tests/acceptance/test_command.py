@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from aiohttp import ClientSession
 
-from callactors.store.embedded import EmbeddedPostgres
 from tests.acceptance.fixtures import Connect, Serve
 from tests.acceptance.history import Sql
 from tests.acceptance.server import QUICK, Finished, Server, run
@@ -130,11 +129,11 @@ async def test_second_server_on_the_same_data_dir_is_refused(data_dir: Path, tmp
 
 
 async def test_server_waits_for_a_database_that_is_not_up_yet(
-    tmp_path: Path, dsn: str, postgres: EmbeddedPostgres, data_dir: Path
+    tmp_path: Path, dsn: str, data_dir: Path
 ) -> None:
     directory = parse_qs(urlsplit(dsn).query)["host"][0]
     link = data_dir.parent / "socket"
-    later = dsn.replace(postgres.dsn.partition("host=")[2].partition("&")[0], str(link))
+    later = dsn.replace(dsn.partition("host=")[2].partition("&")[0], str(link))
     server = Server(tmp_path, dsn=later)
     starting = asyncio.create_task(server.start())
     await wait_for_log(server, "waiting up to 60 s for the database")

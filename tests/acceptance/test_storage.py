@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from callactors.store.embedded import EmbeddedPostgres
 from tests.acceptance.checker import check
 from tests.acceptance.client import Client
 from tests.acceptance.fixtures import Connect, Watch
@@ -126,7 +125,7 @@ async def test_postgres_killed_under_load_loses_nothing(
 
 
 async def test_idle_server_without_its_database_is_alive_but_not_ready(
-    dsn: str, data_dir: Path, tmp_path: Path, connect: Connect, postgres: EmbeddedPostgres
+    dsn: str, data_dir: Path, tmp_path: Path, connect: Connect
 ) -> None:
     link = data_dir.parent / "socket"
     directory = parse_qs(urlsplit(dsn).query)["host"][0]
@@ -139,7 +138,7 @@ async def test_idle_server_without_its_database_is_alive_but_not_ready(
         await client.send("c", 1)
         assert await scene.is_ready()
         link.unlink()
-        admin = await asyncpg.connect(postgres.dsn)
+        admin = await asyncpg.connect(dsn, database="postgres")
         await admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1",
             name.removeprefix("/"),

@@ -1,0 +1,53 @@
+"""The public names: what is there is promised, so that each change of these lists is one to think about."""
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from callactors import errors
+
+DOCS = (Path(__file__).parent.parent / "docs" / "embedding.md").read_text(encoding="utf-8")
+LINE = re.compile(r"^((?:│   |    |├── |└── )*)([A-Z]\w+)(?:  .*)?$", re.MULTILINE)
+NAMES = {
+    "callactors": """
+        setup routes get_calls CallSystem SystemOptions
+        Processor CallRecord StoredPacket Audio AudioNotStored Outcome Done Retry GiveUp RetryPolicy
+        Packet PacketKind CompleteRequest EndReason Accepted Completed CallState
+        CallActor CallServices Message OwnMessage Event EventKind CallEvent
+        Authorize Grant Scope GuardRules Limits GateLimits JournalLimits VendorRules make_verifiers
+        CallactorsError
+    """,
+    "callactors.actors": "Actor ActorRegistry Envelope Home Mailbox RegistryLimits",
+    "callactors.testing": "Databases callactors_databases callactors_dsn callactors_options",
+}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_public_names_are_these(module: str) -> None:
+    found = import_module(module)
+    assert sorted(found.__all__) == sorted(NAMES[module].split())
+    assert all(hasattr(found, name) for name in found.__all__)
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_the_page_on_embedding_lists_them(module: str) -> None:
+    (row,) = re.findall(rf"^\| `{module}` \| (.*) \|$", DOCS, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", row)) == sorted(NAMES[module].split())
+
+
+def drawn() -> Iterator[tuple[str, str]]:
+    """Base and name of each error in the drawing."""
+    bases = {-1: "Exception"}
+    for indent, name in LINE.findall(errors.__doc__ or ""):
+        depth = len(indent) // 4
+        bases[depth] = name
+        yield bases[depth - 1], name
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    classes = [found for found in vars(errors).values() if isinstance(found, type)]
+    known = [found for found in classes if issubclass(found, errors.CallactorsError)]
+    assert sorted(drawn()) == sorted((found.__bases__[0].__name__, found.__name__) for found in known)
