@@ -307,6 +307,7 @@ class CallActor(Actor[str, Message]):
             case AttemptEnded(generation, attempt, outcome):
                 facts = call.facts
                 if facts.is_attempting and (facts.generation, facts.attempt) == (generation, attempt):
+                    self._disarm()  # what falls due before this is committed is outdated
                     change = call.finish_attempt(outcome, self._services.policy, self._services.rng)
                     self._submit(writer, change, envelope)
             case _:
@@ -336,6 +337,7 @@ class CallActor(Actor[str, Message]):
                 return call.retry(attempt_timeout=timeout, admit=self._admit)
             case CancelCall():
                 change = call.cancel()
+                self._disarm()
                 self._leave_step()
                 return change
             case _:
@@ -418,8 +420,12 @@ class CallActor(Actor[str, Message]):
         for event in change.events:
             if event.kind is EventKind.TRANSITION:
                 log.info("call %s: %s -> %s", self.key, event.from_state, event.to_state)
-        if change.row is not None and self._holds(ticket.writer):
+        if change.row is not None and self._holds(ticket.writer) and not self._is_overtaken(change.row.facts):
             self._act(change.row, change.events)
+
+    def _is_overtaken(self, facts: Facts) -> bool:
+        """Whether a later decision, which is not committed yet, has led on from the step in *facts*."""
+        return self._held is not None and _step(self._held[0].facts) != _step(facts)
 
     def _act(self, row: Row, events: Sequence[Event]) -> None:
         """Do what follows from committed events: wait for the next step, or run the attempt."""
@@ -493,6 +499,10 @@ class CallActor(Actor[str, Message]):
         if self._pass is not None:
             self._pass.give_back()
             self._pass = None
+
+
+def _step(facts: Facts) -> tuple[CallState, int, int, bool]:
+    return facts.state, facts.generation, facts.attempt, facts.is_attempting
 
 
 def _warn(call_id: str, accepted: Accepted) -> None:
