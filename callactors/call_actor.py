@@ -445,6 +445,8 @@ class CallActor(Actor[str, Message]):
             )
             admitted, self._pass = self._pass, None
             self._attempt = self._services.spawn(self._run_attempt(record, admitted))
+            if admitted is not None:  # for one that is cancelled before its first step
+                self._attempt.add_done_callback(lambda _: admitted.give_back())
 
     async def _run_attempt(self, record: CallRecord, admitted: Pass | None) -> None:
         has_succeeded: bool | None = None  # nor does it say anything of the provider if the database fails

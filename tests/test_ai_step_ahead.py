@@ -14,9 +14,9 @@ from callactors.processors.contract import CallRecord
 from callactors.retry import Done, Outcome, Retry, RetryPolicy
 from callactors.store.journal import JournalLimits
 from callactors.system import CallSystem
-from tests.scenes import COMPLETE, Sql, events, packet, running, until, until_state
+from tests.scenes import COMPLETE, Sql, done, events, packet, running, until, until_state
 from tests.storage import locked
-from tests.test_ai_step import NOW
+from tests.test_ai_step import NOW, completed
 
 _FAILED = "select count(*) from call_events where call_id = $1 and detail->>'phase' = 'failed'"
 
@@ -110,3 +110,11 @@ async def test_deadline_that_passes_while_the_result_is_on_its_way_begins_nothin
         await until_state(sql, "c", "ARCHIVED")
         assert [said for _, said, _ in await events(sql, "c")][-1] == "ARCHIVED"
     assert asked["c"] == 1
+
+
+async def test_attempt_that_is_cancelled_before_its_first_step_gives_its_pass_back(dsn: str) -> None:
+    async with completed(dsn, done, 0) as system:
+        await system.accept("c", packet(1))
+        await system.complete("c", NOW)
+        await system.cancel("c")  # nothing has run since the complete was answered
+        assert system.gate.running == 0
