@@ -149,6 +149,7 @@ class CallActor(Actor[str, Message]):
         self._forget()
         claimed = await self._services.claims.claim(self.key, creates=False)
         if claimed is None or not claimed.is_mine:
+            self.home.leave()
             return
         writer = self._new_writer(claimed)
         if failures > MAX_FAILURES:
@@ -216,10 +217,11 @@ class CallActor(Actor[str, Message]):
 
     def _try_again(self, envelope: Envelope[Message]) -> None:
         envelope.tries += 1
-        if envelope.tries >= MAX_TRIES:
-            envelope.fail(Fenced())
-        elif envelope.reply is not None:  # timers and attempts are the new owner's to repeat
+        if envelope.reply is not None and envelope.tries < MAX_TRIES:
             self.home.put_back([envelope])
+            return
+        envelope.fail(Fenced())  # timers and attempts are the new owner's to repeat
+        self.home.leave()  # the sweeper takes a call that has an actor here for one that is cared for
 
     def _holds(self, writer: Writer) -> bool:
         return self._held is not None and self._held[1] is writer
