@@ -103,6 +103,8 @@ class AiStep:
         )
         admitted, self._pass = self._pass, None
         self._attempt = self._services.spawn(self._run(record, admitted, origin))
+        if admitted is not None:  # for one that is cancelled before its first step
+            self._attempt.add_done_callback(lambda _: admitted.give_back())
 
     def stop_attempt(self) -> None:
         """Cancel the attempt that runs, if there is one."""

@@ -159,6 +159,7 @@ class CallActor(Actor[str, Message]):
         self._forget()
         claimed = await self._services.claims.claim(self.key, creates=False)
         if claimed is None or not claimed.is_mine:
+            self.home.leave()
             return
         writer = self._new_writer(claimed)
         if failures > MAX_FAILURES:
@@ -226,10 +227,11 @@ class CallActor(Actor[str, Message]):
 
     def _try_again(self, envelope: Envelope[Message]) -> None:
         envelope.tries += 1
-        if envelope.tries >= MAX_TRIES:
-            envelope.fail(Fenced())
-        elif envelope.reply is not None:  # timers and attempts are the new owner's to repeat
+        if envelope.reply is not None and envelope.tries < MAX_TRIES:
             self.home.put_back([envelope])
+            return
+        envelope.fail(Fenced())  # timers and attempts are the new owner's to repeat
+        self.home.leave()  # the sweeper takes a call that has an actor here for one that is cared for
 
     def _holds(self, writer: Writer) -> bool:
         return self._held is not None and self._held[1] is writer
@@ -360,6 +362,7 @@ class CallActor(Actor[str, Message]):
                 return call.retry(attempt_timeout=timeout, admit=self._admit)
             case CancelCall():
                 change = call.cancel()
+                self._disarm()
                 self._leave_step()
                 return change
             case _:
@@ -422,6 +425,7 @@ class CallActor(Actor[str, Message]):
         facts = call.facts
         if not facts.is_attempting or (facts.generation, facts.attempt) != (ended.generation, ended.attempt):
             return Change()
+        self._disarm()  # what falls due before this is committed is outdated
         return self._finish(call, ended.outcome)
 
     def _finish(self, call: Call, outcome: Outcome) -> Change:
@@ -475,8 +479,12 @@ class CallActor(Actor[str, Message]):
                 CallLog(log, self.key).info("%s -> %s", event.from_state, event.to_state)
                 tracing.followed(self._origin, f"{event.from_state} -> {event.to_state}", self.key)
             self._call_hook(self.on_event, event)
-        if change.row is not None and self._holds(ticket.writer):
+        if change.row is not None and self._holds(ticket.writer) and not self._is_overtaken(change.row.facts):
             self._act(change.row, change.events)
+
+    def _is_overtaken(self, facts: Facts) -> bool:
+        """Whether a later decision, which is not committed yet, has led on from the step in *facts*."""
+        return self._held is not None and _step(self._held[0].facts) != _step(facts)
 
     def _tell_packets(self, packets: Sequence[Packet], last: Accepted) -> None:
         """Call `on_packet` for each of *packets*, of which *last* tells the last one."""
@@ -535,6 +543,10 @@ class CallActor(Actor[str, Message]):
         if self._step is not None:
             self._step.leave()
             self._step = None
+
+
+def _step(facts: Facts) -> tuple[CallState, int, int, bool]:
+    return facts.state, facts.generation, facts.attempt, facts.is_attempting
 
 
 def _warn(call_id: str, accepted: Accepted) -> None:

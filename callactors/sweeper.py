@@ -34,7 +34,7 @@ class Sweeper:
 
     async def _sweep(self) -> None:
         for call_id in await self._session.run(self._read_orphans):
-            self._wake(due.Due(call_id, False))
+            self._wake(due.Due(call_id))
         after: tuple[float, int] | None = due.FIRST
         while after is not None:
             page = await self._session.run(partial(self._read_due, after))

@@ -467,7 +467,10 @@ class CallSystem:
         return reply
 
     def _wake(self, call: Due) -> None:
-        if (call.is_in_progress or call.call_id not in self._registry) and not self.is_draining:
+        # An actor that does nothing about what is long due does not know that the call was claimed anew.
+        is_asleep = call.is_overdue and self._registry.is_idle(call.call_id)
+        is_to_wake = call.is_in_progress or is_asleep or call.call_id not in self._registry
+        if is_to_wake and not self.is_draining:
             with suppress(Unavailable):  # too many are resident: the next sweep finds it again
                 self._registry.tell(call.call_id, Wake())
 

@@ -111,5 +111,5 @@ async def test_calls_that_wait_for_long_cost_the_sweep_nothing(own: Sql) -> None
     )
     await own.execute("insert into calls (call_id, wake_at) values ('due', now())")
     page = await due.read_due(own, ME, due.FIRST, may_take_stale=True, lease=LEASE)
-    assert page == due.DuePage([due.Due("due", True)], None)
+    assert page == due.DuePage([due.Due("due", is_in_progress=True)], None)
     assert await buffers(own, due._DUE, *due.FIRST, ME, True, LEASE, due.PAGE) < FEW

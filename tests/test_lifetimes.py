@@ -16,7 +16,7 @@ from callactors.errors import CallClosed, UnknownCall
 from callactors.messages import BeginStream, DropStream, EndStream, TellStatus
 from callactors.packets import EndReason, Packet, PacketKind
 from callactors.system import CallSystem
-from tests.scenes import COMPLETE, Sql, packet, running, until, until_state
+from tests.scenes import COMPLETE, Sql, done, packet, running, until, until_state
 
 _REASON = "select end_reason from calls where call_id = $1"
 
@@ -262,3 +262,16 @@ async def test_a_call_that_was_completed_by_hand_ends_though_its_stream_goes_on(
             await system.accept("c", packet(2, stream="s"))
         await system.hear("c", DropStream("s"))
         assert await sql.fetchval("select not streaming from calls")
+
+
+async def test_an_idle_actor_learns_that_its_call_was_completed_elsewhere_and_claimed_in_its_name(
+    dsn: str, sql: Sql
+) -> None:
+    """The claim was lost on its way, and came later than another server's."""
+    async with running(dsn, done) as system:
+        await system.accept("c", packet(1))
+        await sql.execute(
+            "update calls set state = 'COMPLETED', version = 2, epoch = epoch + 2, wake_at = now()"
+            " where call_id = 'c'"
+        )
+        await until_state(sql, "c", "ARCHIVED")

@@ -12,7 +12,7 @@ import pytest
 from callactors.errors import StorageUnavailable
 from callactors.facts import Change
 from callactors.store.journal import Verdict
-from callactors.store.locks import find_locked
+from callactors.store.locks import RETRY_INTERVAL, find_locked
 from tests.storage import (
     ME,
     OTHER,
@@ -60,6 +60,21 @@ async def test_changes_of_a_locked_call_wait_in_order_and_those_of_others_do_not
         async with asyncio.timeout(1):
             await journal.drain(timeout=5)
     assert await stored(sql) == [("free", n, "x") for n in (1, 2, 3)] + [("held", n, "x") for n in (1, 2, 3)]
+
+
+async def test_locked_call_is_looked_at_again_although_a_flush_was_under_way_at_that_time(
+    dsn: str, sql: Sql
+) -> None:
+    held, slow = await claim(sql, ME, "held", "slow")
+    async with journal_of(dsn) as journal:
+        async with locked(dsn, "held"):
+            waiting = submit(writer_of(journal, held), new(1))
+            await until_true(lambda: journal.oldest is None)
+            async with locked(dsn, "slow"):
+                flushed = submit(writer_of(journal, slow), new(1))
+                await asyncio.sleep(1.4 * RETRY_INTERVAL)  # it tells nobody; the flush waits longer than that
+            assert await verdicts(flushed) == [STORED]
+        assert await verdicts(waiting) == [STORED]
 
 
 async def test_locks_are_found_one_after_the_other(dsn: str, sql: Sql) -> None:

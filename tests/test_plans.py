@@ -196,7 +196,7 @@ async def poll_events(sql: Sql) -> None:
 
 
 Scene: TypeAlias = Callable[[Sql], Awaitable[None]]
-_CLAIMS: Final = frozenset({"claim_3", "claim_4", "tail_1"})
+_CLAIMS: Final = frozenset({"claim_4", "tail_1"})
 _FLUSHES: Final = frozenset({"flush_3", "stored_otherwise_1", "last_packet_at_1"})
 SCENES: Final[dict[Scene, frozenset[str]]] = {
     partial(claim_new, count=1): _CLAIMS,

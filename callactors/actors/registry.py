@@ -118,6 +118,11 @@ class ActorRegistry(Generic[K, M]):
         finally:
             await self._abandon()
 
+    def is_idle(self, key: K) -> bool:
+        """Whether *key* has an actor that has nothing to do and says that it is not busy."""
+        cell = self._cells.get(key)
+        return cell is not None and cell.can_leave()
+
     def look(self) -> Mailboxes:
         """Return how full the mailboxes are."""
         lengths = [len(mailbox) for mailbox in self.working]

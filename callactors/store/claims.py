@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from asyncio import Future
+from asyncio import Future, TimerHandle
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
@@ -45,7 +45,8 @@ class Claims:
         self._session = Session(dsn, "claims", lock_timeout=LOCK_TIMEOUT)
         self._waiting: dict[str, _Waiting] = {}
         self._locked: dict[str, _Waiting] = {}  # their rows are held by others
-        self._look_at = 0.0
+        self._look_timer: TimerHandle | None = None
+        self._is_to_look = False
         self._has_work = asyncio.Event()
         self._in_flight_since: float | None = None
 
@@ -86,7 +87,7 @@ class Claims:
         """Make claims until cancelled."""
         while True:
             await self._has_work.wait()
-            if self._locked and monotonic() >= self._look_at:
+            if self._is_to_look:
                 await self._look_again()
             batch = {call_id: self._waiting.pop(call_id) for call_id in [*islice(self._waiting, _BATCH)]}
             self._in_flight_since = next((waiting.since for waiting in batch.values()), None)
@@ -135,6 +136,7 @@ class Claims:
 
     async def _look_again(self) -> None:
         """Let those join the others whose rows are free by now."""
+        self._is_to_look = False
         locked = await self._session.run(partial(find_locked, call_ids=list(self._locked)))
         now = monotonic()
         for call_id in self._locked.keys() - locked:
@@ -142,9 +144,13 @@ class Claims:
         self._look_later()
 
     def _look_later(self) -> None:
-        if self._locked:
-            self._look_at = monotonic() + RETRY_INTERVAL
-            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._has_work.set)
+        if self._locked and self._look_timer is None:
+            self._look_timer = asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look_timer = None
+        self._is_to_look = True
+        self._has_work.set()
 
     @staticmethod
     def _fail(batch: Mapping[str, _Waiting], error: Exception) -> None:

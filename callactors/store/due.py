@@ -8,7 +8,8 @@ PAGE: Final = 1_000
 
 # A living owner's calls are left to it. Mine are told: whether an actor has them is the caller's to know.
 _DUE: Final = """
-select call_no, call_id, extract(epoch from wake_at)::float8 as wake_at, state = 'IN_PROGRESS' as in_progress
+select call_no, call_id, extract(epoch from wake_at)::float8 as wake_at, state = 'IN_PROGRESS' as in_progress,
+    wake_at < statement_timestamp() - interval '1 second' as overdue
 from calls c
 where wake_at <= statement_timestamp() and (wake_at, call_no) > (to_timestamp($1), $2)
     and erased_at is null and (
@@ -29,10 +30,11 @@ where not exists (select from nodes n where n.node = c.owner) or ($2 and not is_
 
 
 class Due(NamedTuple):
-    """A call, and whether it is in progress: then nobody but the sweeper wakes it."""
+    """A call, whether it is in progress: then nobody but the sweeper wakes it, and whether it is long due."""
 
     call_id: str
-    is_in_progress: bool
+    is_in_progress: bool = False
+    is_overdue: bool = False
 
 
 class DuePage(NamedTuple):
@@ -51,7 +53,7 @@ async def read_due(
     """Return a page of calls whose wake_at is over and whose owner is nobody, dead, or *owner*."""
     records = await connection.fetch(_DUE, *after, owner, may_take_stale, lease, PAGE)
     last = records[-1] if len(records) == PAGE else None
-    found = [Due(r["call_id"], r["in_progress"]) for r in records]
+    found = [Due(r["call_id"], r["in_progress"], r["overdue"]) for r in records]
     return DuePage(found, (last["wake_at"], last["call_no"]) if last else None)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from asyncio import Future
+from asyncio import Future, TimerHandle
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -243,7 +243,8 @@ class _Committer:
         self._ready: deque[Writer] = deque()
         self._unawaited: dict[Writer, None] = {}  # ready too, but nobody waits for what they have
         self._locked: list[Writer] = []  # their calls' rows are held by others
-        self._look_at = 0.0
+        self._look_timer: TimerHandle | None = None
+        self._is_to_look = False
         self._shared_lately = 0
         self._in_flight: list[_Part] = []
         self._in_flight_since: float | None = None
@@ -299,14 +300,14 @@ class _Committer:
     async def run(self) -> None:
         while True:
             await self._has_work.wait()
-            if self._locked and monotonic() >= self._look_at:
+            if self._is_to_look:
                 await self._look_again()
             self._in_flight, self._in_flight_since = self._gather()
             if self._in_flight:
                 await self._commit(self._in_flight)
             self._in_flight, self._in_flight_since = [], None
             await asyncio.sleep(0)  # a batch costs more than a packet: let in what has arrived meanwhile
-            if not self._ready and not self._unawaited:
+            if not (self._ready or self._unawaited or self._is_to_look):
                 self._has_work.clear()
                 if not self._locked:
                     self.is_idle.set()
@@ -403,6 +404,7 @@ class _Committer:
 
     async def _look_again(self) -> None:
         """Let those join the others whose calls' rows are free by now."""
+        self._is_to_look = False
         locked = await self._find_locked(self._locked)
         now = monotonic()
         for writer in self._locked:
@@ -413,9 +415,13 @@ class _Committer:
         self._look_later()
 
     def _look_later(self) -> None:
-        if self._locked:
-            self._look_at = monotonic() + RETRY_INTERVAL
-            asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._has_work.set)
+        if self._locked and self._look_timer is None:
+            self._look_timer = asyncio.get_running_loop().call_later(RETRY_INTERVAL, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look_timer = None
+        self._is_to_look = True
+        self._has_work.set()
 
     async def _find_locked(self, writers: Iterable[Writer]) -> set[str]:
         call_ids = [writer.call_id for writer in writers]
