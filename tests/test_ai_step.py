@@ -74,6 +74,20 @@ async def test_no_more_attempts_run_at_once_than_may(dsn: str, sql: Sql) -> None
     ]
 
 
+async def test_an_attempt_is_stored_before_the_provider_is_asked(dsn: str, sql: Sql) -> None:
+    found = []
+
+    async def provider(call: CallRecord) -> Outcome:
+        [stored] = await sql.fetch("select attempt, attempt_running from calls")
+        found.append((call.attempt, *stored))
+        return Retry("again") if call.attempt == 1 else Done()
+
+    async with completed(dsn, provider, 1, policy=RetryPolicy(initial=0.0)) as system:
+        while system.gate.running or len(found) < 2:  # noqa: ASYNC110  # the provider has the connection
+            await asyncio.sleep(0.01)
+    assert found == [(1, 1, True), (2, 2, True)]
+
+
 async def test_calls_that_wait_for_their_attempt_go_on_behind_a_restart(dsn: str, sql: Sql) -> None:
     async with completed(dsn, Provider(), 3, gate=GateLimits(attempts=1)):
         await until(sql, _IN_STATE, 3, "PROCESSING_AI")

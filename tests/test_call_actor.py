@@ -1,14 +1,16 @@
-"""What a call's actor does when it fails itself."""
+"""What a call's actor does when it fails itself, and when it leaves."""
 
 import pytest
 
 from callactors.actors import Envelope
+from callactors.actors.registry import RegistryLimits
 from callactors.call_actor import MAX_FAILURES, CallActor
 from callactors.errors import ActorFailed, CallClosed
 from callactors.messages import Accept, Message
 from callactors.processors.contract import CallRecord
 from callactors.retry import Done, Outcome
-from tests.scenes import COMPLETE, Sql, events, packet, running, until_state
+from tests.scenes import COMPLETE, Sql, events, packet, running, until, until_state
+from tests.storage import locked
 
 
 class Fragile(CallActor):
@@ -84,3 +86,15 @@ async def test_an_actor_that_fails_in_the_ai_step_has_the_attempt_counted(dsn: s
         await system.complete("c", COMPLETE)
         await until_state(sql, "c", "ARCHIVED")
     assert attempts == [1, 2]
+
+
+async def test_an_actor_leaves_when_its_changes_are_stored(dsn: str, sql: Sql) -> None:
+    async with running(dsn, registry=RegistryLimits(resident=1)) as system:
+        await system.accept("c", packet(1))
+        async with locked(dsn, "c"):
+            reply = system.accept("c", packet(2))
+            await system.accept("other", packet(1))  # there is room for one: the first is asked to leave
+            assert system.has("c")
+            assert not reply.done()
+        assert (await reply).total_received == 2
+        await until(sql, "select owner is null from calls where call_id = 'c'", True)

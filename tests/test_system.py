@@ -20,6 +20,7 @@ from callactors.processors.contract import CallRecord
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.states import CallState
 from tests.scenes import COMPLETE, Sql, events, packet, running, until, until_state
+from tests.storage import locked, until_waiting
 
 _COUNT = "select count(*) from packets"
 
@@ -29,6 +30,16 @@ async def test_a_packet_is_stored_before_it_is_answered(dsn: str, sql: Sql) -> N
         accepted = await system.accept("c", packet(1))
         assert accepted.total_received == 1
         assert await sql.fetchval(_COUNT) == 1
+
+
+async def test_a_packet_and_its_repeat_are_answered_after_the_commit(dsn: str, sql: Sql) -> None:
+    async with running(dsn) as system:
+        await system.accept("c", packet(1))
+        async with locked(dsn, "c"):
+            replies = [system.accept("c", packet(2)) for _ in range(2)]
+            await until_waiting(sql)
+            assert not any(reply.done() for reply in replies)
+        assert [accepted.is_duplicate for accepted in await asyncio.gather(*replies)] == [False, True]
 
 
 async def test_gaps_late_packets_and_duplicates_are_told_and_counted(

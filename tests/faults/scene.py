@@ -54,7 +54,7 @@ _LOG: Final = (
     " order by call_events.xid, event_id"
 )
 _CALLS: Final = "select call_id, state from calls order by call_no"
-_CONNECTIONS: Final = (
+CONNECTIONS: Final = (
     "select count(*) from pg_stat_activity"
     " where (datname, application_name) = (current_database(), 'callactors')"
 )
@@ -329,20 +329,10 @@ class Scene:
 
     async def _read_resources(self) -> Resources:
         """Return what the first server holds on to, and its share of the connections to the database."""
-        report = self.server.log_file.with_name("report")
-        told = report.read_text() if report.exists() else ""
-        self.server.signal(signal.SIGUSR2)
-
-        async def has_told() -> bool:
-            return (
-                report.exists() and len(report.read_text()) > len(told) and report.read_text().endswith("\n")
-            )
-
-        await eventually(has_told)
-        last = json.loads(report.read_text().splitlines()[-1])
+        last = await read_report(self.server)
         resident = (await self._ready(self.server))["resident_calls"]
         async with self.sql() as sql:
-            connections = await sql.fetchval(_CONNECTIONS)
+            connections = await sql.fetchval(CONNECTIONS)
         return Resources(last["tasks"], last["files"], connections // len(self.servers), resident)
 
     async def _collect(self, supervisors: Counter[str], before: Resources, after: Resources) -> Evidence:
@@ -376,6 +366,19 @@ async def database(dsn: str) -> AsyncIterator[str]:
     finally:
         await admin.close()
     yield dsn.replace("/callactors?", f"/{name}?")
+
+
+async def read_report(server: Server) -> Any:
+    """Let *server*, which runs `tests.faults.served`, write its report beside its log, and return that."""
+    report = server.log_file.with_name("report")
+    told = report.read_text() if report.exists() else ""
+    server.signal(signal.SIGUSR2)
+
+    async def has_told() -> bool:
+        return report.exists() and len(report.read_text()) > len(told) and report.read_text().endswith("\n")
+
+    await eventually(has_told)
+    return json.loads(report.read_text().splitlines()[-1])
 
 
 async def end(server: Server) -> None:

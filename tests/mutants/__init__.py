@@ -1,0 +1,7 @@
+"""The package broken on purpose, one small change at a time: the tests named for it must notice."""
+
+from typing import Final
+
+from tests.mutants import calls, storage, watching
+
+MUTANTS: Final = (*storage.MUTANTS, *calls.MUTANTS, *watching.MUTANTS)
