@@ -6,6 +6,7 @@ from callactors.call_events import CallEvent
 from callactors.errors import AudioNotStored, CallactorsError
 from callactors.facts import Accepted, Completed, Event, EventKind
 from callactors.messages import Message, OwnMessage
+from callactors.options import SystemOptions
 from callactors.packets import CompleteRequest, EndReason, Packet, PacketKind
 from callactors.processors.contract import Audio, CallRecord, Processor
 from callactors.processors.gate import GateLimits
@@ -13,7 +14,7 @@ from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.states import CallState
 from callactors.store.contents import StoredPacket
 from callactors.store.journal import JournalLimits
-from callactors.system import CallSystem, SystemOptions
+from callactors.system import CallSystem
 from callactors.web.guard import Authorize, GuardRules
 from callactors.web.keys import get_calls
 from callactors.web.limits import Limits

@@ -9,12 +9,13 @@ from pathlib import Path
 from aiohttp import web
 
 from callactors.actors.registry import RegistryLimits
+from callactors.options import SystemOptions
 from callactors.processors.choice import open_processor
 from callactors.processors.gate import GateLimits
 from callactors.retry import RetryPolicy
 from callactors.settings import Settings
 from callactors.store.embedded import EmbeddedPostgres
-from callactors.system import CallSystem, SystemOptions
+from callactors.system import CallSystem
 from callactors.web.guard import GuardRules
 from callactors.web.limits import Limits
 from callactors.web.problems import no_route

@@ -19,10 +19,6 @@ from callactors.errors import (
     CallErased,
     CallError,
     CallFull,
-    Fenced,
-    SequenceConflict,
-    StorageRefused,
-    StorageUnavailable,
     Unavailable,
     UnknownCall,
 )
@@ -54,11 +50,10 @@ from callactors.states import CallState
 from callactors.store.claims import Claims
 from callactors.store.journal import Journal, Verdict, Writer
 from callactors.store.rows import Claimed
-from callactors.tickets import CallTicket, Outcomes, PartTicket
+from callactors.tickets import CallTicket, Outcomes, PartTicket, take_back, try_again
 
 log = logging.getLogger(__name__)
 
-MAX_TRIES: Final = 3  # how often a message may meet another owner before it is refused
 MAX_FAILURES: Final = 3  # how often an actor may fail within the registry's window before its call is ended
 CHECKPOINT_PACKETS: Final = 1_000
 _STEPS: Final = frozenset({EventKind.TRANSITION, EventKind.ATTEMPT})
@@ -189,49 +184,14 @@ class CallActor(Actor[str, Message]):
 
     def on_settled(self, ticket: CallTicket, verdict: Verdict) -> None:
         """Take the journal's verdict on a change of this actor."""
-        match verdict:
-            case Verdict.STORED:
-                self._on_stored(ticket)
-                return
-            case Verdict.CONFLICT:
-                self._on_conflict(ticket)
-                return
-            case Verdict.FENCED:
-                for envelope in ticket.envelopes():
-                    self._try_again(envelope)
-            case Verdict.REFUSED:
-                self._on_refused(ticket)
-            case Verdict.RETURNED:
-                self.home.put_back(ticket.envelopes())
-            case Verdict.ABANDONED:
-                ticket.tell(StorageUnavailable())
-            case _:
-                assert_never(verdict)
-        if self._holds(ticket.writer):
+        if verdict is Verdict.STORED:
+            self._on_stored(ticket)
+            return
+        take_back(ticket, verdict, self.home)
+        if verdict is not Verdict.CONFLICT and self._holds(ticket.writer):
             self._forget()
             if verdict in (Verdict.REFUSED, Verdict.RETURNED):
                 self.home.tell(Wake())  # what was due is still due
-
-    def _on_conflict(self, ticket: CallTicket) -> None:
-        packets = ticket.change.packets
-        if len(packets) == 1:
-            ticket.tell(SequenceConflict(self.key, packets[0].stream, packets[0].sequence))
-        else:  # all of them are stored now, so that each will be compared
-            self.home.put_back(ticket.envelopes())
-
-    def _on_refused(self, ticket: CallTicket) -> None:
-        if len(ticket.change.packets) > 1:  # only the guilty one is to be refused
-            self.home.put_back(ticket.envelopes())
-        else:
-            ticket.tell(StorageRefused("see the server's log"))
-
-    def _try_again(self, envelope: Envelope[Message]) -> None:
-        envelope.tries += 1
-        if envelope.reply is not None and envelope.tries < MAX_TRIES:
-            self.home.put_back([envelope])
-            return
-        envelope.fail(Fenced())  # timers and attempts are the new owner's to repeat
-        self.home.leave()  # the sweeper takes a call that has an actor here for one that is cared for
 
     def _holds(self, writer: Writer) -> bool:
         return self._held is not None and self._held[1] is writer
@@ -260,7 +220,7 @@ class CallActor(Actor[str, Message]):
             case Describe():
                 envelope.answer(None)
             case Accept() | AcceptMany() | BeginStream() | TellStatus():  # it was purged in this very moment
-                self._try_again(envelope)
+                try_again(envelope, self.home)
             case _:
                 envelope.fail(UnknownCall(self.key))
 

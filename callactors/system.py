@@ -5,8 +5,6 @@ import logging
 from asyncio import Future, Semaphore, Task
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from time import monotonic
 from typing import Any, Final, Self, TypeAlias, TypeVar
@@ -15,7 +13,6 @@ from callactors import tracing
 from callactors.actors import Actor, ActorRegistry
 from callactors.actors.actor import Home
 from callactors.actors.deadlines import Deadlines
-from callactors.actors.registry import RegistryLimits
 from callactors.ai_step import StepServices
 from callactors.call import Call
 from callactors.call_actor import CallActor, CallServices
@@ -33,7 +30,6 @@ from callactors.errors import (
 from callactors.facts import Accepted, Completed, Row
 from callactors.feed import Feed, FeedItem
 from callactors.hub import Hub
-from callactors.legs import Lifetimes
 from callactors.logs import about
 from callactors.loop_lag import LoopLag
 from callactors.messages import (
@@ -48,11 +44,11 @@ from callactors.messages import (
     RetryCall,
     Wake,
 )
+from callactors.options import SystemOptions
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
-from callactors.processors.gate import Gate, GateLimits
+from callactors.processors.gate import Gate
 from callactors.retention import Retention
-from callactors.retry import RetryPolicy
 from callactors.store import calls
 from callactors.store.api_keys import KeyRing
 from callactors.store.audit import try_to_write_audit
@@ -71,7 +67,7 @@ from callactors.store.contents import ContentsReader, read_page
 from callactors.store.due import Due
 from callactors.store.erasure import Erased
 from callactors.store.events import Cursor, identify
-from callactors.store.journal import Journal, JournalLimits
+from callactors.store.journal import Journal
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
 from callactors.store.snapshot import read_snapshot
@@ -88,42 +84,6 @@ _LONG_READS: Final = 2  # at once, so that the committers have their share of th
 _COMMITTERS: Final = 2  # while the database has the batch of one, the other's is made
 _Part: TypeAlias = Journal | Claims | Feed | Sweeper | Eraser | Retention | ContentsReader
 _LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the actors have drained
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemOptions:
-    """How a system works; times in seconds. *node* must differ between servers on one database.
-
-    *max_call_packets* and *max_call_size*, in characters of data, are what a call may have; what comes
-    together with the last of it is taken too. Calls that ended longer ago than *retention* are purged; None
-    keeps them for ever.
-    """
-
-    node: str
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    gate: GateLimits = field(default_factory=GateLimits)
-    grace: float = 1.0
-    drop_timeout: float = 30.0
-    call_idle_timeout: float = 3_600.0
-    max_call_duration: float = 86_400.0
-    ack_timeout: float = 5.0
-    drain_timeout: float = 10.0
-    max_call_packets: int = 5_000_000
-    max_call_size: int = 4 * 1024**3
-    database_patience: float = 60.0
-    is_unsafe_durability_allowed: bool = False
-    retention: timedelta | None = None
-    registry: RegistryLimits = field(default_factory=RegistryLimits)
-    journal: JournalLimits = field(default_factory=JournalLimits)
-
-    @property
-    def lifetimes(self) -> Lifetimes:
-        return Lifetimes(
-            grace=self.grace,
-            drop_timeout=self.drop_timeout,
-            idle_timeout=self.call_idle_timeout,
-            max_duration=self.max_call_duration,
-        )
 
 
 class CallSystem:

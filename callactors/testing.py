@@ -9,11 +9,11 @@ from typing import Any, Final, Self, TypeVar
 
 import pytest
 
+from callactors.options import SystemOptions
 from callactors.retry import RetryPolicy
 from callactors.store.connection import connected
 from callactors.store.embedded import EmbeddedPostgres
 from callactors.store.migrations import migrate
-from callactors.system import SystemOptions
 
 __all__ = ["Databases", "callactors_databases", "callactors_dsn", "callactors_options"]
 

@@ -1,14 +1,19 @@
 """The tickets of a call's changes: who is told what once the journal has settled them."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from callactors.actors import Envelope
+from callactors.actors.actor import Home
+from callactors.errors import Fenced, SequenceConflict, StorageRefused, StorageUnavailable
 from callactors.facts import Change
 from callactors.messages import Accept, Message
 from callactors.packets import Packet
 from callactors.store.journal import Verdict, Writer
 
 OnSettled = Callable[["CallTicket", Verdict], None]
+
+MAX_TRIES: Final = 3  # how often a message may meet another owner before it is refused
 
 
 class CallTicket:
@@ -54,6 +59,33 @@ class CallTicket:
     def envelopes(self) -> list[Envelope[Message]]:
         """Return what to decide again."""
         return [self._envelope]
+
+
+def take_back(ticket: CallTicket, verdict: Verdict, home: Home[Message]) -> None:
+    """Answer who asked for a change that was not stored, or let it be decided again, as *verdict* wants."""
+    packets = ticket.change.packets
+    match verdict:
+        case Verdict.FENCED:
+            for envelope in ticket.envelopes():
+                try_again(envelope, home)
+        case Verdict.CONFLICT if len(packets) == 1:
+            ticket.tell(SequenceConflict(ticket.writer.call_id, packets[0].stream, packets[0].sequence))
+        case Verdict.REFUSED if len(packets) <= 1:
+            ticket.tell(StorageRefused("see the server's log"))
+        case Verdict.ABANDONED:
+            ticket.tell(StorageUnavailable())
+        case _:  # of many packets only the guilty one is to be refused, and each compared with what is stored
+            home.put_back(ticket.envelopes())
+
+
+def try_again(envelope: Envelope[Message], home: Home[Message]) -> None:
+    """Let *envelope*, which has met another owner, be decided under a claim of our own, if somebody waits."""
+    envelope.tries += 1
+    if envelope.reply is not None and envelope.tries < MAX_TRIES:
+        home.put_back([envelope])
+        return
+    envelope.fail(Fenced())  # timers and attempts are the new owner's to repeat
+    home.leave()  # the sweeper takes a call that has an actor here for one that is cared for
 
 
 class Outcomes:

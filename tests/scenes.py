@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 import asyncpg
 from aiohttp import web
 
+from callactors.options import SystemOptions
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import CallRecord, Processor
 from callactors.retry import Done, Outcome, RetryPolicy
-from callactors.system import CallSystem, SystemOptions
+from callactors.system import CallSystem
 from callactors.web.problems import no_route
 from callactors.web.setup import routes, setup
 

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_aiohttp.plugin import AiohttpClient
 
-from callactors.system import CallSystem, SystemOptions
+from callactors.options import SystemOptions
+from callactors.system import CallSystem
 from callactors.web.keys import SYSTEM
 from callactors.web.limits import Limits
 from callactors.web.lines import MAX_LINE, TOGETHER, WINDOW, LineFailed, read_lines

@@ -13,12 +13,13 @@ from callactors.call import Call
 from callactors.call_actor import CallActor
 from callactors.errors import CallError, Unavailable
 from callactors.messages import Accept, AcceptMany, Message
+from callactors.options import SystemOptions
 from callactors.packets import Packet
 from callactors.processors.contract import Processor
 from callactors.processors.gate import GateLimits
 from callactors.retry import RetryPolicy
 from callactors.store.journal import JournalLimits, Writer
-from callactors.system import CallSystem, SystemOptions
+from callactors.system import CallSystem
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.plan import FATAL, Conditions, Operation
 
