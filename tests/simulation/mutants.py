@@ -125,10 +125,10 @@ MUTANTS: Final = (
         "await asyncio.sleep(1e9)",
     ),
     Mutant(
-        "the actor's loop swallows its cancellation",
-        _REGISTRY,
-        "                envelope.fail(ActorStopped())\n                raise\n",
-        "                envelope.fail(ActorStopped())\n",
+        "the journal swallows its cancellation",
+        _JOURNAL,
+        "except Exception as error:  # noqa: BLE001  # whatever is wrong with one change",
+        "except BaseException as error:  # noqa: BLE001  # whatever is wrong with one change",
     ),
     Mutant(
         "locked calls are not looked at again",
@@ -150,7 +150,15 @@ MUTANTS: Final = (
         "row.epoch == wanted[row.call_no] and row.owner == me",
         "row.epoch == wanted[row.call_no]",
     ),
+    Mutant(
+        "the actor's loop swallows its cancellation",
+        _REGISTRY,
+        "                envelope.fail(ActorStopped())\n                raise\n",
+        "                envelope.fail(ActorStopped())\n",
+    ),
 )
 
-HARMLESS: Final = frozenset({"the fence does not check the owner"})
-"""What changes nothing: whoever takes a call over raises its epoch too."""
+HARMLESS: Final = frozenset(
+    {"the fence does not check the owner", "the actor's loop swallows its cancellation"}
+)
+"""What changes nothing: who takes a call raises its epoch, and a loop that is cancelled has nothing left."""

@@ -179,6 +179,8 @@ class Server:
             self._violate(f"{self.name} took {seconds:.1f} s to stop")
         if any(request.reply is not None and not request.reply.done() for request in self._requests):
             self._violate(f"{self.name} has stopped and left a request without an answer")
+        if self.system.gate.running:
+            self._violate(f"{self.name} has stopped with a place among the attempts given away")
         if self.system.resident:
             self._violate(f"{self.name} has stopped with an actor in memory")
         if left := self._loop.tasks_of(self.process):

@@ -74,6 +74,7 @@ class _World:
             for name in SERVERS[: conditions.servers]
         ]
         self._acked: dict[str, dict[PacketKey, tuple[Packet, float]]] = defaultdict(dict)
+        self._begun: list[tuple[Operation, Server]] = []  # the streams, and where their connections are
         self._written: dict[str, CallRow] = {}
 
     def run(self) -> Report:
@@ -122,9 +123,8 @@ class _World:
             for server in self._servers:
                 server.boot()
             await asyncio.sleep(0.1)
-        begun = [one for one in self._plan.operations if one.deed is Deed.BEGIN]
-        drops = [replace(one, deed=Deed.DROP, patience=1_000.0) for one in begun]
-        await asyncio.gather(*(self._insist(one, server=self._servers[one.server]) for one in drops))
+        ends = [(replace(begin, deed=Deed.DROP, patience=1_000.0), server) for begin, server in self._begun]
+        await asyncio.gather(*(self._insist(end, server=server) for end, server in ends))
 
     async def _finish(self) -> None:
         """Bring all calls to their end, those too that begin only now."""
@@ -143,7 +143,7 @@ class _World:
     @property
     def _is_calm(self) -> bool:
         """Whether no server can have been taken for dead so far."""
-        return not (self._plan.count(Trouble.OUTAGE) or any(server.disturbed for server in self._servers))
+        return self._plan.has_one_outage and not any(server.disturbed for server in self._servers)
 
     @property
     def _is_busy(self) -> bool:
@@ -156,9 +156,7 @@ class _World:
             for packet, _ in list(packets.values())[-_SENT_AGAIN:]:
                 answer = await self._insist(patient(Deed.SEND, call_id), packet)
                 if isinstance(answer, Accepted) and not answer.is_duplicate:
-                    self._violate(
-                        f"{call_id}: packet {packet.sequence} was acknowledged, and is taken as new"
-                    )
+                    self._violate(f"{call_id}: packet {packet.sequence}, acknowledged before, is new")
 
     async def _insist(self, operation: Operation, *packets: Packet, server: Server | None = None) -> object:
         """Ask *server*, or else one after the other, until there is an answer."""
@@ -212,6 +210,8 @@ class _World:
     def _judge(self, request: Request, answer: object) -> None:
         call_id = request.operation.call_id
         acked = self._acked[call_id]
+        if request.operation.deed is Deed.BEGIN and request.server is not None:
+            self._begun.append((request.operation, request.server))
         for finding in check_answer(self._database.tables, request, answer):
             self._violate(f"{call_id}: {finding}")
         if isinstance(answer, UnknownCall):
@@ -236,7 +236,7 @@ class _World:
     def _check_end(self, complaints: Complaints) -> None:
         tables = self._database.tables
         disturbed = sum(server.disturbed for server in self._servers)
-        is_unclear = self._plan.has_poison or self._plan.count(Trouble.OUTAGE) > 1
+        is_unclear = self._plan.has_poison or not self._plan.has_one_outage
         for row in tables.calls.values():
             asked = [one for one in self._provider.asked if one.call_id == row.call_id]
             for finding in check_call(tables, row, asked, inf if is_unclear else disturbed):
