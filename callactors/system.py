@@ -108,6 +108,7 @@ class CallSystem:
         self.counts = CallCounts()
         self.loop_lag = LoopLag()
         self.is_draining = False
+        self.is_traced = tracing.is_on()  # asked for each packet it would cost a tenth of it
         self.failed: str | None = None
         """Why the system cannot work any more: a part of it ended that must not. Only a restart helps."""
         self._deadlines = Deadlines(options.ack_timeout, StorageUnavailable)
@@ -418,7 +419,7 @@ class CallSystem:
         return *parts, self._contents
 
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
-        if tracing.is_on():
+        if self.is_traced:
             ask = partial(self._registry.ask, call_id, message, reserved=reserved)
             reply = tracing.stored(ask, call_id)
         else:

@@ -5,6 +5,7 @@ from functools import wraps
 from aiohttp import web
 
 from callactors import tracing
+from callactors.web.keys import get_calls
 from callactors.web.problems import Handler
 
 
@@ -13,7 +14,7 @@ def traced(handler: Handler, route: str) -> Handler:
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
-        if not tracing.is_on():
+        if not get_calls(request).is_traced:
             return await handler(request)
         call_id = request.match_info.get("call_id")
         with tracing.requested(route, request.headers, call_id) as tell:
