@@ -216,6 +216,7 @@ async def test_a_scrape_needs_no_database(dsn: str, aiohttp_client: AiohttpClien
         await proxy.listen()
         await stored
         assert told(await scrape(client), "callactors_calls") == {"IN_PROGRESS": 1}
+        await client.close()  # while there is a database to write to
 
 
 async def test_no_series_comes_with_a_call_a_stream_or_a_key(client: Client) -> None:
