@@ -120,9 +120,8 @@ class AiStep:
             self._pass = None
 
     async def _run(self, record: CallRecord, admitted: Pass | None, origin: object) -> None:
-        has_succeeded: bool | None = (
-            None  # what the database or a lack of time ends says nothing of the provider
-        )
+        # What the database or a lack of time ends says nothing of the provider.
+        has_succeeded: bool | None = None
         outcome: Outcome | None = None
         began = monotonic()
         try:
