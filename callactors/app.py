@@ -9,10 +9,12 @@ from pathlib import Path
 from aiohttp import web
 
 from callactors.actors.registry import RegistryLimits
+from callactors.errors import ClusterNeedsDatabase, NatsNotFound
 from callactors.options import SystemOptions
 from callactors.processors.choice import open_processor
 from callactors.processors.gate import GateLimits
 from callactors.retry import RetryPolicy
+from callactors.routing import Router
 from callactors.settings import Settings
 from callactors.store.embedded import EmbeddedPostgres
 from callactors.system import CallSystem
@@ -50,7 +52,21 @@ async def _system(settings: Settings) -> AsyncIterator[CallSystem]:
         if dsn is None:
             data_dir = None if settings.ephemeral else data_dir_of(settings)
             dsn = (await stack.enter_async_context(EmbeddedPostgres(data_dir=data_dir))).dsn
-        yield await stack.enter_async_context(CallSystem(dsn, processor, _options(settings)))
+        system = CallSystem(dsn, processor, _options(settings), router=_router(settings))
+        yield await stack.enter_async_context(system)
+
+
+def _router(settings: Settings) -> Router | None:
+    if not settings.nats:
+        return None
+    if settings.database_url is None:
+        raise ClusterNeedsDatabase
+    try:
+        from callactors.cluster import NatsOptions, NatsRouter  # noqa: PLC0415  an extra, for who asks for it
+    except ImportError:
+        raise NatsNotFound from None
+    options = NatsOptions(servers=settings.nats, credentials=settings.nats_credentials, ca=settings.nats_ca)
+    return NatsRouter(options)
 
 
 def data_dir_of(settings: Settings) -> Path:

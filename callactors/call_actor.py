@@ -50,7 +50,7 @@ from callactors.states import CallState
 from callactors.store.claims import Claims
 from callactors.store.journal import Journal, Verdict, Writer
 from callactors.store.rows import Claimed
-from callactors.tickets import CallTicket, Outcomes, PartTicket, take_back, try_again
+from callactors.tickets import MAX_TRIES, CallTicket, Outcomes, PartTicket, take_back, try_again
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +60,18 @@ _STEPS: Final = frozenset({EventKind.TRANSITION, EventKind.ATTEMPT})
 CHECKPOINT_INTERVAL: Final = 60.0  # each row written is a version that long readers make all look at
 
 
+def _nobody_heeds(_: str) -> None:
+    """Do nothing: no other server asks for calls."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallServices:
     """What every call's actor works with.
 
     *max_packets* and *max_size* (characters of data) are what a call may have; *read_data* takes call_id,
-    stream and sequence and returns that packet's data; *counts* are those of all calls.
+    stream and sequence and returns that packet's data; *counts* are those of all calls. A message that meets
+    another owner is decided up to *max_tries* times. *hold* is called with the id of a call that is claimed,
+    *let_go* when its actor forgets it.
     """
 
     claims: Claims
@@ -76,6 +82,9 @@ class CallServices:
     max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
     counts: CallCounts
+    max_tries: int = MAX_TRIES
+    hold: Callable[[str], None] = _nobody_heeds
+    let_go: Callable[[str], None] = _nobody_heeds
 
 
 class CallActor(Actor[str, Message]):
@@ -152,7 +161,7 @@ class CallActor(Actor[str, Message]):
         if self._held is not None:
             await self._held[1].drained()
         self._forget()
-        claimed = await self._services.claims.claim(self.key, creates=False)
+        claimed = await self._services.claims.claim(self.key, creates=False, takes=False)
         if claimed is None or not claimed.is_mine:
             self.home.leave()
             return
@@ -187,7 +196,7 @@ class CallActor(Actor[str, Message]):
         if verdict is Verdict.STORED:
             self._on_stored(ticket)
             return
-        take_back(ticket, verdict, self.home)
+        take_back(ticket, verdict, self.home, max_tries=self._services.max_tries)
         if verdict is not Verdict.CONFLICT and self._holds(ticket.writer):
             self._forget()
             if verdict in (Verdict.REFUSED, Verdict.RETURNED):
@@ -201,7 +210,8 @@ class CallActor(Actor[str, Message]):
         message = envelope.message
         try:
             creates = isinstance(message, Accept | AcceptMany | BeginStream | TellStatus)
-            claimed = await self._services.claims.claim(self.key, creates=creates)
+            takes = not isinstance(message, Wake)  # what is due is to be done once, whoever sees it first
+            claimed = await self._services.claims.claim(self.key, creates=creates, takes=takes)
             if claimed is not None and claimed.is_mine:
                 return claimed
             if claimed is None:
@@ -220,13 +230,14 @@ class CallActor(Actor[str, Message]):
             case Describe():
                 envelope.answer(None)
             case Accept() | AcceptMany() | BeginStream() | TellStatus():  # it was purged in this very moment
-                try_again(envelope, self.home)
+                try_again(envelope, self.home, max_tries=self._services.max_tries)
             case _:
                 envelope.fail(UnknownCall(self.key))
 
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
         claimed.call.call_id = self.key  # one copy of it in memory
         call, writer = self._held = claimed.call, self._new_writer(claimed)
+        self._services.hold(self.key)
         if claimed.epoch == 1:  # this very claim has made the call
             self._call_hook(self.on_event, BEGIN)
         now = monotonic()
@@ -496,7 +507,9 @@ class CallActor(Actor[str, Message]):
     def _forget(self) -> None:
         self._disarm()
         self._leave_step()
-        self._held = None
+        if self._held is not None:
+            self._held = None
+            self._services.let_go(self.key)
 
     def _leave_step(self) -> None:
         """End the attempt that runs or waits, if there is one."""

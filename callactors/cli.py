@@ -115,6 +115,12 @@ def _add_server_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--unsafe-durability", **flags, help="accept a PostgreSQL that may lose commits in a crash"
     )
+    command.add_argument(
+        "--nats", metavar="URLS", help="be one cluster with the servers on the same NATS and database"
+    )
+    command.add_argument("--nats-credentials", type=Path, help="what NATS wants to see of this server")
+    command.add_argument("--nats-ca", type=Path, help="trust NATS servers with certificates of this CA")
+    command.add_argument("--node", help="this server's own name (default the machine's, with the port)")
     command.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
     command.add_argument(
         "--log-format",

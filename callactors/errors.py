@@ -15,6 +15,8 @@ CallactorsError
 │   ├── KeysMissing
 │   ├── TlsFailed
 │   ├── UvloopNotFound
+│   ├── NatsNotFound
+│   ├── ClusterNeedsDatabase
 │   └── SpeechNotFound
 ├── AudioNotStored                  of audio only length and digest were kept
 ├── UnknownAudio                    audio is encoded as nothing here can decode
@@ -174,6 +176,16 @@ class TlsFailed(StartupError):
 class UvloopNotFound(StartupError):
     def __init__(self) -> None:
         super().__init__("uvloop is not installed: install callactors[uvloop], or leave --uvloop out")
+
+
+class NatsNotFound(StartupError):
+    def __init__(self) -> None:
+        super().__init__("nats-py is not installed: install callactors[cluster], or leave --nats out")
+
+
+class ClusterNeedsDatabase(StartupError):
+    def __init__(self) -> None:
+        super().__init__("the servers of a cluster share a database: set DATABASE_URL, or leave --nats out")
 
 
 class SpeechNotFound(StartupError):

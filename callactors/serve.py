@@ -18,10 +18,12 @@ from callactors.app import make_app
 from callactors.demo import calling, set_up_demo, tell_demo
 from callactors.errors import CannotListen, KeysMissing, UvloopNotFound
 from callactors.settings import Settings
+from callactors.store.nodes import LEASE
 from callactors.system import CallSystem
 from callactors.systemd import READY, STOPPING, Systemd
 from callactors.tls import make_context
 from callactors.turns import ShortTurns
+from callactors.watchdog import watched
 from callactors.web.doorman import open_door
 from callactors.web.keys import SYSTEM
 
@@ -99,6 +101,8 @@ async def _live(settings: Settings, system: CallSystem, systemd: Systemd, stoppi
         if settings.demo is not None:
             print(tell_demo(settings), flush=True)
             await stack.enter_async_context(calling(_url(settings)))
+        if settings.nats:
+            await stack.enter_async_context(watched(LEASE))
         systemd.tell(READY)
         await stack.enter_async_context(systemd.watched(lambda: system.failed is None))
         await stopping.wait()

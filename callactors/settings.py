@@ -59,6 +59,8 @@ def _read_duration(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration), Field(gt=timedelta())]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+Server = Annotated[str, Field(pattern=r"^(nats|tls)://[^/?#\s]+$")]
+Servers = Annotated[tuple[Server, ...], NoDecode, BeforeValidator(_split)]
 Vendor = Literal["twilio", "texml", "signalwire", "plivo", "telnyx", "jambonz", "vonage"]
 VendorSecrets = Annotated[tuple[tuple[Vendor, SecretStr], ...], NoDecode, BeforeValidator(_split_pairs)]
 Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)]
@@ -97,6 +99,9 @@ class Settings(BaseSettings):
     media_vendor: Literal["twilio", "signalwire", "fonoster", "telnyx", "plivo", "exotel"] | None = None
     store_media: bool = False
 
+    nats: Servers = ()
+    nats_credentials: Path | None = None
+    nats_ca: Path | None = None
     node: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/]+$")] | None = None
 
     grace: Seconds = 1.0

@@ -49,6 +49,7 @@ from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.processors.gate import Gate
 from callactors.retention import Retention
+from callactors.routing import Router
 from callactors.store import calls
 from callactors.store.api_keys import KeyRing
 from callactors.store.audit import try_to_write_audit
@@ -89,7 +90,8 @@ _LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the act
 class CallSystem:
     """Takes packets and completes, and sees every call to its end.
 
-    Started and stopped once, or used by `async with`. *actor* makes the actor of a call.
+    Started and stopped once, or used by `async with`. *actor* makes the actor of a call; *router* brings what
+    is asked here to the call's server, where several are one cluster.
     """
 
     def __init__(
@@ -99,10 +101,12 @@ class CallSystem:
         options: SystemOptions,
         *,
         actor: Callable[[str, Home[Message], CallServices], Actor[str, Message]] = CallActor,
+        router: Router | None = None,
     ) -> None:
         self._dsn = dsn
         self._processor = processor
         self._actor = actor
+        self.router = router
         self.options = options
         self.hub: Hub[FeedItem] = Hub()
         self.counts = CallCounts()
@@ -126,20 +130,25 @@ class CallSystem:
         await wait_for_database(self._dsn, patience=options.database_patience)
         await check_durability(self._dsn, is_unsafe_allowed=options.is_unsafe_durability_allowed)
         await migrate(self._dsn)
-        log_id = await identify(self._dsn)
+        self.log_id = await identify(self._dsn)
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
         self.stats = Stats(self._pool)
         self._contents = ContentsReader(self._pool)
         self.keys = KeyRing(self._pool)
         await self._load_keys()
-        self._node = Node(self._dsn, options.node, count_packets=lambda: self._journal.packets)
-        self.feed = Feed(self._dsn, self._pool, self.hub, log_id, on_erased=self._on_erased)
+        self._node = Node(
+            self._dsn,
+            options.node,
+            count_packets=lambda: self._journal.packets,
+            is_routed=lambda: self.router is not None and self.router.is_up,
+        )
+        self.feed = Feed(self._dsn, self._pool, self.hub, self.log_id, on_erased=self._on_erased)
         first_wake = options.lifetimes.until_look()
-        self._claims = Claims(self._dsn, self._node, on_events=self.feed.poke, first_wake=first_wake)
+        self._claims = Claims(self._dsn, self._node, on_events=self._on_events, first_wake=first_wake)
         self._journal = Journal(
             self._dsn,
             self._node.owner,
-            on_events=self.feed.poke,
+            on_events=self._on_events,
             committers=_COMMITTERS,
             limits=options.journal,
         )
@@ -148,7 +157,7 @@ class CallSystem:
             self._make_actor, limits=options.registry, key_name="call_id"
         )
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
-        self._eraser = Eraser(self._dsn, on_events=self.feed.poke)
+        self._eraser = Eraser(self._dsn, on_events=self._on_events)
         self._call_services = self._make_call_services()
         await self._node.join()
         await self.feed.open()
@@ -158,6 +167,8 @@ class CallSystem:
             self._serve(part.run(), type(part).__name__)
         self._serve(self.feed.watch(), "Feed")
         self._serve(self.keys.run(), "KeyRing")
+        if self.router is not None:
+            self._serve(self.router.run(self), type(self.router).__name__)
 
     async def _load_keys(self) -> None:
         try:
@@ -176,6 +187,8 @@ class CallSystem:
         """Refuse new work and let the supervisors go; `stop` does the rest."""
         self.is_draining = True
         self.hub.close()
+        if self.router is not None:
+            self.router.let_all_go()
 
     async def stop(self) -> None:
         """Let every actor finish what it has, write everything down, and leave."""
@@ -321,7 +334,7 @@ class CallSystem:
             StorageUnavailable: the database does not answer.
         """
         row: Row | None = None
-        if call_id in self._registry and not self.is_draining:
+        if (call_id in self._registry or self.router is not None) and not self.is_draining:
             row = await self._ask(call_id, Describe(), reserved=True)
         stored = await calls.read(self._pool, call_id)
         if stored is None:
@@ -379,6 +392,38 @@ class CallSystem:
         return call_id in self._registry
 
     @property
+    def owner(self) -> str:
+        """The name of this boot of the node, as it stands in the rows of its calls."""
+        return self._node.owner
+
+    def ask_here(
+        self, call_id: str, message: Message, *, reserved: bool, context: object = None
+    ) -> "Future[Any]":
+        """Let the call's actor on this server have *message*, which makes it claim the call if need be.
+
+        Raises:
+            Unavailable: it cannot have it.
+        """
+        return self._registry.ask(call_id, message, reserved=reserved, context=context)
+
+    async def find_out_of_reach(self, call_ids: Sequence[str]) -> list[str]:
+        """Return those of *call_ids* that no server has which others reach.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        async with self.reading() as connection:
+            return await self._node.find_out_of_reach(connection, call_ids)
+
+    def tell_routed(self) -> None:
+        """Say that the router has come up or gone down."""
+        self._node.beat_soon()
+
+    def poke_feed(self) -> None:
+        """Say that events were committed, here or elsewhere."""
+        self.feed.poke()
+
+    @property
     def journal(self) -> Journal:
         """What commits, for who reads what it counts."""
         return self._journal
@@ -419,13 +464,18 @@ class CallSystem:
         return *parts, self._contents
 
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
+        way = self._registry if self.router is None else self.router
         if self.is_traced:
-            ask = partial(self._registry.ask, call_id, message, reserved=reserved)
-            reply = tracing.stored(ask, call_id)
+            reply = tracing.stored(partial(way.ask, call_id, message, reserved=reserved), call_id)
         else:
-            reply = self._registry.ask(call_id, message, reserved=reserved)
+            reply = way.ask(call_id, message, reserved=reserved)
         self._deadlines.watch(reply)
         return reply
+
+    def _on_events(self) -> None:
+        self.feed.poke()
+        if self.router is not None:
+            self.router.poke()
 
     def _wake(self, call: Due) -> None:
         # An actor that does nothing about what is long due does not know that the call was claimed anew.
@@ -462,7 +512,14 @@ class CallSystem:
             max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),
             counts=self.counts,
+            **self._make_routing(),
         )
+
+    def _make_routing(self) -> dict[str, Any]:
+        """Return how an actor heeds the router: what meets another owner goes by it, not into a new claim."""
+        if self.router is None:
+            return {}
+        return {"max_tries": 1, "hold": self.router.hold, "let_go": self.router.let_go}
 
     def _spawn_attempt(self, attempt: Coroutine[Any, Any, None]) -> Task[None]:
         task = asyncio.create_task(attempt)

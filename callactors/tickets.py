@@ -61,13 +61,13 @@ class CallTicket:
         return [self._envelope]
 
 
-def take_back(ticket: CallTicket, verdict: Verdict, home: Home[Message]) -> None:
+def take_back(ticket: CallTicket, verdict: Verdict, home: Home[Message], *, max_tries: int) -> None:
     """Answer who asked for a change that was not stored, or let it be decided again, as *verdict* wants."""
     packets = ticket.change.packets
     match verdict:
         case Verdict.FENCED:
             for envelope in ticket.envelopes():
-                try_again(envelope, home)
+                try_again(envelope, home, max_tries=max_tries)
         case Verdict.CONFLICT if len(packets) == 1:
             ticket.tell(SequenceConflict(ticket.writer.call_id, packets[0].stream, packets[0].sequence))
         case Verdict.REFUSED if len(packets) <= 1:
@@ -78,10 +78,13 @@ def take_back(ticket: CallTicket, verdict: Verdict, home: Home[Message]) -> None
             home.put_back(ticket.envelopes())
 
 
-def try_again(envelope: Envelope[Message], home: Home[Message]) -> None:
-    """Let *envelope*, which has met another owner, be decided under a claim of our own, if somebody waits."""
+def try_again(envelope: Envelope[Message], home: Home[Message], *, max_tries: int) -> None:
+    """Let *envelope*, which has met another owner, be decided under a claim of our own, if somebody waits.
+
+    It may meet others *max_tries* times in all.
+    """
     envelope.tries += 1
-    if envelope.reply is not None and envelope.tries < MAX_TRIES:
+    if envelope.reply is not None and envelope.tries < max_tries:
         home.put_back([envelope])
         return
     envelope.fail(Fenced())  # timers and attempts are the new owner's to repeat

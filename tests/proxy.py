@@ -1,4 +1,4 @@
-"""A wire between asyncpg and PostgreSQL that fails in chosen ways."""
+"""A wire to PostgreSQL or NATS that fails in chosen ways."""
 
 import asyncio
 from asyncio import Protocol, Server, Task, Transport
@@ -20,7 +20,8 @@ class Wire(Enum):
 
 
 class Proxy:
-    """Listens on a TCP port and passes on to the unix socket of *target*, a DSN that may be changed.
+    """Listens on a TCP port and passes on to *target*, which may be changed: a DSN with a unix socket, or a
+    URL with a TCP port.
 
     A connection that has lost bytes is of no use any more: `cut` it before the wire passes again.
     """
@@ -46,6 +47,18 @@ class Proxy:
     def socket(self) -> str:
         """The path of the target's unix socket."""
         return f"{parse_qs(urlsplit(self.target).query)['host'][0]}/.s.PGSQL.5432"
+
+    async def dial(self, factory: Callable[[], Protocol]) -> None:
+        """Connect to the target.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+        loop, url = asyncio.get_running_loop(), urlsplit(self.target)
+        if url.hostname and url.port:
+            await loop.create_connection(factory, url.hostname, url.port)
+        else:
+            await loop.create_unix_connection(factory, self.socket)
 
     async def listen(self) -> None:
         """Take connections, on the same port as before."""
@@ -149,7 +162,7 @@ class _Client(_End):
     async def _dial(self) -> None:
         server = _End(self._proxy, Wire.DEAF, Wire.BLACK_HOLE)
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: server, self._proxy.socket)
+            await self._proxy.dial(lambda: server)
         except OSError:
             self.abort()
             return

@@ -13,6 +13,7 @@ from callactors.options import SystemOptions
 from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import CallRecord, Processor
 from callactors.retry import Done, Outcome, RetryPolicy
+from callactors.routing import Router
 from callactors.system import CallSystem
 from callactors.web.problems import no_route
 from callactors.web.setup import routes, setup
@@ -32,10 +33,15 @@ async def done(call: CallRecord) -> Outcome:
 
 @asynccontextmanager
 async def running(
-    dsn: str, processor: Processor = done, *, actor: Any = None, **options: Any
+    dsn: str,
+    processor: Processor = done,
+    *,
+    actor: Any = None,
+    router: Router | None = None,
+    **options: Any,
 ) -> AsyncIterator[CallSystem]:
     """A system on *dsn*, without waits unless *options* says so."""
-    chosen = {} if actor is None else {"actor": actor}
+    chosen: dict[str, Any] = {"router": router} | ({} if actor is None else {"actor": actor})
     async with CallSystem(dsn, processor, replace(OPTIONS, **options), **chosen) as system:
         yield system
 

@@ -73,14 +73,20 @@ async def verdicts(tickets: Sequence[Ticket]) -> list[Verdict]:
 
 
 async def claim(
-    sql: Sql, owner: str, *call_ids: str, creates: bool = True, may_take_stale: bool = False
+    sql: Sql,
+    owner: str,
+    *call_ids: str,
+    creates: bool = True,
+    takes: bool = True,
+    may_take_stale: bool = False,
 ) -> list[Claimed]:
     """Claim by hand, as `Claims` does it."""
     records = await sql.fetch(
-        "select * from claim_4($1, $2, $3, $4, $5, 3600)",
+        "select * from claim_5($1, $2, $3, $4, $5, $6, 3600)",
         owner,
         list(call_ids),
         [creates] * len(call_ids),
+        [] if takes else list(call_ids),
         may_take_stale,
         LEASE,
     )

@@ -44,7 +44,7 @@ async def claim_one(sql: Sql, owner: str, call_id: str = "c", *, may_take_stale:
 
 async def test_concurrent_claims_share_a_transaction(dsn: str, sql: Sql) -> None:
     async with claims_of(dsn) as claims:
-        found = await asyncio.gather(*(claims.claim(f"c{i}", creates=True) for i in range(500)))
+        found = await asyncio.gather(*(claims.claim(f"c{i}", creates=True, takes=True) for i in range(500)))
     assert sorted(one.call.call_id for one in found if one) == sorted(f"c{i}" for i in range(500))
     assert await sql.fetchval("select count(distinct xmin::text) from calls") == 1
     assert await sql.fetchval("select count(distinct xid) from call_events") == 1
@@ -53,7 +53,7 @@ async def test_concurrent_claims_share_a_transaction(dsn: str, sql: Sql) -> None
 async def test_call_is_made_with_its_first_event_in_one_commit_and_told(dsn: str, sql: Sql) -> None:
     pokes: list[None] = []
     async with claims_of(dsn, lambda: pokes.append(None)) as claims:
-        made = await claims.claim("c", creates=True)
+        made = await claims.claim("c", creates=True, takes=True)
     assert made is not None
     assert (made.is_mine, made.epoch) == (True, 1), "written once, not made and then claimed"
     assert (made.call.facts, made.call.streams, made.call.packets) == (Facts(), {}, 0)
@@ -67,8 +67,11 @@ async def test_call_is_made_with_its_first_event_in_one_commit_and_told(dsn: str
 
 async def test_claim_that_may_not_make_a_call_finds_none_and_leaves_nothing(dsn: str, sql: Sql) -> None:
     async with claims_of(dsn) as claims:
-        assert await claims.claim("unknown", creates=False) is None
-        wanted = (claims.claim("made", creates=True), claims.claim("unknown", creates=False))
+        assert await claims.claim("unknown", creates=False, takes=True) is None
+        wanted = (
+            claims.claim("made", creates=True, takes=True),
+            claims.claim("unknown", creates=False, takes=True),
+        )
         _, unknown = await asyncio.gather(*wanted)
     assert unknown is None
     assert await sql.fetchval("select array_agg(call_id) from calls") == ["made"]
@@ -123,6 +126,16 @@ async def test_call_that_takes_packets_is_taken_from_a_living_owner(sql: Sql) ->
     assert (await claim_one(sql, ME)).is_mine
 
 
+async def test_claim_for_what_is_due_takes_no_call_from_a_living_owner(sql: Sql) -> None:
+    await sql.execute("insert into nodes values ($1, clock_timestamp())", OTHER)
+    theirs = await claim_one(sql, OTHER)
+    [found] = await claim(sql, ME, "c", takes=False)
+    assert (found.is_mine, found.epoch) == (False, theirs.epoch)
+    await sql.execute("delete from nodes")
+    [found] = await claim(sql, ME, "c", takes=False)
+    assert (found.is_mine, found.epoch) == (True, theirs.epoch + 1)
+
+
 async def test_released_call_is_anybodys(sql: Sql) -> None:
     await sql.execute("insert into nodes values ($1, clock_timestamp())", OTHER)
     theirs = await claim_one(sql, OTHER)
@@ -162,7 +175,7 @@ async def test_call_whose_last_packet_has_the_highest_sequence_is_loaded(sql: Sq
 async def test_claim_waits_for_a_database_that_is_away(dsn: str, sql: Sql) -> None:
     async with proxy_to(dsn) as proxy, claims_of(proxy.dsn) as claims:
         proxy.refuse()
-        claim_ = asyncio.create_task(claims.claim("c", creates=True))
+        claim_ = asyncio.create_task(claims.claim("c", creates=True, takes=True))
         await until_true(lambda: claims.oldest is not None)
         with pytest.raises(StorageUnavailable):
             claims.admit(max_age=-1)
@@ -178,7 +191,7 @@ async def test_claim_whose_connection_is_killed_is_made_again(dsn: str, sql: Sql
     await claim_one(sql, OTHER)
     async with claims_of(dsn) as claims:
         async with locked(dsn, "c"):
-            claim_ = asyncio.create_task(claims.claim("c", creates=True))
+            claim_ = asyncio.create_task(claims.claim("c", creates=True, takes=True))
             await until_waiting(sql)
             await sql.execute(f"select pg_terminate_backend(pid) {WAITING}")
             await until_waiting(sql)
@@ -194,9 +207,11 @@ async def test_claims_behind_a_batch_keep_their_age(
     await claim_one(sql, OTHER)
     async with claims_of(dsn) as claims:
         async with locked(dsn, "c"):
-            first = asyncio.create_task(claims.claim("c", creates=True))
+            first = asyncio.create_task(claims.claim("c", creates=True, takes=True))
             await until_waiting(sql)
-            others = [asyncio.create_task(claims.claim(name, creates=True)) for name in ("d", "e")]
+            others = [
+                asyncio.create_task(claims.claim(name, creates=True, takes=True)) for name in ("d", "e")
+            ]
             await asyncio.sleep(0)
             arrived = monotonic()
         await first
@@ -210,9 +225,9 @@ async def test_close_answers_claims_that_wait_and_the_one_under_way(dsn: str, sq
     await claim_one(sql, OTHER)
     async with locked(dsn, "c"):
         async with claims_of(dsn) as claims:
-            under_way = asyncio.create_task(claims.claim("c", creates=True))
+            under_way = asyncio.create_task(claims.claim("c", creates=True, takes=True))
             await until_waiting(sql)
-            waiting = asyncio.create_task(claims.claim("late", creates=True))
+            waiting = asyncio.create_task(claims.claim("late", creates=True, takes=True))
             await asyncio.sleep(0)  # its first step is to wait
         for claim_ in (under_way, waiting):
             with pytest.raises(StorageUnavailable):
@@ -222,8 +237,8 @@ async def test_close_answers_claims_that_wait_and_the_one_under_way(dsn: str, sq
 async def test_claim_that_the_database_refuses_is_answered(dsn: str, sql: Sql) -> None:
     async with claims_of(dsn) as claims:
         with pytest.raises(StorageRefused):
-            await claims.claim("a\x00b", creates=True)
-        assert await claims.claim("c", creates=True) is not None
+            await claims.claim("a\x00b", creates=True, takes=True)
+        assert await claims.claim("c", creates=True, takes=True) is not None
 
 
 async def test_packets_that_the_row_knows_nothing_of_are_counted(sql: Sql) -> None:

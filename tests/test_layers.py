@@ -14,10 +14,11 @@ MODULES = {
 DOORS = {
     "aiohttp": {"app", "cli", "deliveries", "processors.http", "serve", "simulate", "testing", "web"},
     "asyncpg": {"store"},
+    "nats": {"cluster"},
     "prometheus": {"web.metrics"},
     "opentelemetry": {"tracing"},
     "pocketsphinx": {"processors.transcriber"},
-    "pydantic": {"packets", "processors", "settings", "web"},
+    "pydantic": {"cluster", "packets", "processors", "settings", "web"},
     "transitions": {"states"},
     "uvloop": {"serve"},
     "vaderSentiment": {"processors.transcriber"},

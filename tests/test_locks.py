@@ -134,8 +134,10 @@ async def test_claim_of_a_locked_call_waits_and_those_of_others_do_not(
     await claim(sql, OTHER, "held", "free")
     async with claims_of(dsn) as claims:
         async with locked(dsn, "held"):
-            waiting = asyncio.create_task(claims.claim("held", creates=True))
-            others = await asyncio.gather(*(claims.claim(name, creates=True) for name in ("free", "new")))
+            waiting = asyncio.create_task(claims.claim("held", creates=True, takes=True))
+            others = await asyncio.gather(
+                *(claims.claim(name, creates=True, takes=True) for name in ("free", "new"))
+            )
             assert all(claimed is not None and claimed.is_mine for claimed in others)
             assert not waiting.done()
             claims.admit(max_age=0)
@@ -149,7 +151,7 @@ async def test_call_that_another_is_making_is_claimed_when_it_is_made(dsn: str, 
     async with session(dsn) as other, claims_of(dsn) as claims:
         async with other.transaction():
             await claim(other, OTHER, "c")
-            waiting = asyncio.create_task(claims.claim("c", creates=True))
+            waiting = asyncio.create_task(claims.claim("c", creates=True, takes=True))
             await until_true(lambda: claims.oldest is not None)
             assert not await sql.fetchval("select exists (select from calls)")
         claimed = await waiting
@@ -160,8 +162,8 @@ async def test_claim_that_waits_for_a_lock_is_answered_at_the_end(dsn: str, sql:
     await claim(sql, OTHER, "held")
     async with locked(dsn, "held"):
         async with claims_of(dsn) as claims:
-            waiting = asyncio.create_task(claims.claim("held", creates=True))
-            await claims.claim("free", creates=True)
+            waiting = asyncio.create_task(claims.claim("held", creates=True, takes=True))
+            await claims.claim("free", creates=True, takes=True)
             await until_true(lambda: claims.oldest is None)
         with pytest.raises(StorageUnavailable):
             await waiting

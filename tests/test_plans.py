@@ -112,12 +112,12 @@ class Planner:
 
 async def claim_new(sql: Sql, count: int) -> None:
     ids = [f"new{i}" for i in range(count)]
-    assert len(await sql.fetch(claims._CLAIM, ME, ids, [True] * count, True, LEASE, 60.0)) == count
+    assert len(await sql.fetch(claims._CLAIM, ME, ids, [True] * count, [], True, LEASE, 60.0)) == count
 
 
 async def claim_stored(sql: Sql, count: int) -> None:
     ids = [f"bulk{i}" for i in range(1, count + 1)]
-    assert len(await sql.fetch(claims._CLAIM, ME, ids, [False] * count, True, LEASE, 60.0)) == count
+    assert len(await sql.fetch(claims._CLAIM, ME, ids, [False] * count, [], True, LEASE, 60.0)) == count
 
 
 async def flush_all(sql: Sql, count: int) -> None:
@@ -196,7 +196,7 @@ async def poll_events(sql: Sql) -> None:
 
 
 Scene: TypeAlias = Callable[[Sql], Awaitable[None]]
-_CLAIMS: Final = frozenset({"claim_4", "tail_1"})
+_CLAIMS: Final = frozenset({"claim_5", "tail_1"})
 _FLUSHES: Final = frozenset({"flush_3", "stored_otherwise_1", "last_packet_at_1"})
 SCENES: Final[dict[Scene, frozenset[str]]] = {
     partial(claim_new, count=1): _CLAIMS,

@@ -106,7 +106,8 @@ class Sender:
         rng = self.rng
         owner, ids = rng.choice(OWNERS), rng.sample(CALLS, rng.randint(1, len(CALLS)))
         creates = [rng.random() < 0.4 for _ in ids]
-        arguments = (ids, creates, rng.random() < 0.5, 3.0, rng.choice((60.0, 3_600.0)))
+        spares = [one for one in ids if rng.random() < 0.3]
+        arguments = (ids, creates, spares, rng.random() < 0.5, 3.0, rng.choice((60.0, 3_600.0)))
         self._owner = owner
         return lambda connection: connection.fetch(claims._CLAIM, owner, *arguments)
 
@@ -165,7 +166,7 @@ class Sender:
         queries: list[tuple[Any, ...]] = [
             (due._DUE, 0.0, 0, owner, may_take_stale, 3.0, rng.choice((1, 1_000))),
             (due._ORPHANS, owner, may_take_stale, 3.0),
-            (nodes._BEAT, owner, 1.0),
+            (nodes._BEAT, owner, 1.0, False),
             (nodes._LEAVE, owner),
             (nodes._JOIN, owner.partition("/")[0], "1 hour"),
             (calls._DATA, rng.choice(CALLS), "", rng.randint(0, 12)),

@@ -19,13 +19,14 @@ from callactors.store.rows import Claimed, read_claimed
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 500
-_CLAIM: Final = "select * from claim_4($1, $2, $3, $4, $5, $6)"
+_CLAIM: Final = "select * from claim_5($1, $2, $3, $4, $5, $6, $7)"
 
 
 class _Waiting(NamedTuple):
     """A claim that is to be made, and since when by the monotonic clock."""
 
     creates: bool
+    takes: bool
     future: "Future[Claimed | None]"
     since: float
 
@@ -55,9 +56,10 @@ class Claims:
         self._fail({**self._waiting, **self._locked}, StorageUnavailable())
         self._session.close()
 
-    async def claim(self, call_id: str, *, creates: bool) -> Claimed | None:
+    async def claim(self, call_id: str, *, creates: bool, takes: bool) -> Claimed | None:
         """Claim and load *call_id*; None if there is no such call and *creates* is not set.
 
+        If *takes* is set, it is taken from a living server that has not begun its AI step.
         At most one claim of a call may wait at a time. A claim that was made although its waiter is gone only
         costs the next one an epoch.
 
@@ -66,7 +68,7 @@ class Claims:
             StorageRefused: the database refused for a reason that sending again does not mend.
         """
         future: Future[Claimed | None] = asyncio.get_running_loop().create_future()
-        self._waiting[call_id] = _Waiting(creates, future, monotonic())
+        self._waiting[call_id] = _Waiting(creates, takes, future, monotonic())
         self._has_work.set()
         return await future
 
@@ -120,8 +122,9 @@ class Claims:
 
     async def _ask(self, connection: Connection, *, batch: Mapping[str, _Waiting]) -> dict[str, Claimed]:
         creates = [waiting.creates for waiting in batch.values()]
+        spares = [call_id for call_id, waiting in batch.items() if not waiting.takes]
         node = self._node
-        arguments = (node.owner, list(batch), creates, node.may_take_stale, LEASE, self._first_wake)
+        arguments = (node.owner, [*batch], creates, spares, node.may_take_stale, LEASE, self._first_wake)
         claimed = [read_claimed(record) for record in await connection.fetch(_CLAIM, *arguments)]
         return {one.call.call_id: one for one in claimed}
 

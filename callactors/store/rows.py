@@ -1,4 +1,4 @@
-"""A call's row: from Row to the JSON that flush_3 takes, and back from what claim_4 returns."""
+"""A call's row: from Row to the JSON that flush_3 takes, and back from what claim_5 returns."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -73,7 +73,7 @@ def write_event(call_no: int, call_id: str, event: Event) -> dict[str, Any]:
 
 
 def read_claimed(record: Record) -> Claimed:
-    """Return the call in *record*, a row of claim_4."""
+    """Return the call in *record*, a row of claim_5."""
     call = read_call(record)
     is_mine, is_erased = record["is_mine"], record["is_erased"]
     times = record["idle"], record["age"], record["step_age"]

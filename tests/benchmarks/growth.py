@@ -72,7 +72,7 @@ class _Scene:
 
     async def claim(self, call_ids: Sequence[str], *, is_new: bool = False) -> Cost:
         creates = [is_new] * len(call_ids)
-        await self._meter.fetchrow(_CLAIM, _ME, list(call_ids), creates, False, LEASE)
+        await self._meter.fetchrow(_CLAIM, _ME, list(call_ids), creates, [], False, LEASE)
         if not is_new:
             records = await self.sql.fetch(_READ, list(call_ids))
             self._calls = [(r["call_id"], r["call_no"], r["epoch"]) for r in records]

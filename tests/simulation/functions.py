@@ -1,4 +1,4 @@
-"""What claim_4 and flush_3 of sql/ do, told again in Python; a test compares them with PostgreSQL.
+"""What claim_5 and flush_3 of sql/ do, told again in Python; a test compares them with PostgreSQL.
 
 They are generators: each yields the ids of the calls whose rows it locks, and goes on when it has the lock.
 """
@@ -18,11 +18,12 @@ _TAKEN_ANYWAY: Final = ("IN_PROGRESS", "COMPLETED")
 _FINAL: Final = ("ARCHIVED", "FAILED")
 
 
-def claim_4(
+def claim_5(
     transaction: Transaction,
     me: str,
     ids: Sequence[str],
     creates: Sequence[bool],
+    spares: Sequence[str],
     may_take_stale: bool,
     lease: float,
     first_wake: float,
@@ -45,7 +46,8 @@ def claim_4(
     for call_id in locked:
         row = _found(transaction, call_id)
         if row.call_no not in fresh and (
-            row.state in _TAKEN_ANYWAY or tables.may_be_taken(row.owner, me, may_take_stale, lease)
+            (row.state in _TAKEN_ANYWAY and call_id not in spares)
+            or tables.may_be_taken(row.owner, me, may_take_stale, lease)
         ):
             transaction.write(row, epoch=row.epoch + 1, owner=me)
             taken.add(row.call_no)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from callactors.store import calls, claims, contents, due, flush, locks, nodes
-from tests.simulation.functions import Locking, Record, claim_4, flush_3
+from tests.simulation.functions import Locking, Record, claim_5, flush_3
 from tests.simulation.tables import Transaction, dump
 
 
@@ -77,7 +77,7 @@ def join(transaction: Transaction, name: str, forget: str) -> list[Record]:
     return []
 
 
-def beat(transaction: Transaction, node: str, packet_rate: float) -> list[Record]:
+def beat(transaction: Transaction, node: str, packet_rate: float, is_routed: bool) -> list[Record]:
     transaction.tables.nodes[node] = transaction.tables.clock()
     return []
 
@@ -107,7 +107,7 @@ def read_contents(transaction: Transaction, call_ids: Sequence[str]) -> list[Rec
 
 
 STATEMENTS: Final[Mapping[str, Statement]] = {
-    claims._CLAIM: Statement("claim", claim_4, locks_rows=True),
+    claims._CLAIM: Statement("claim", claim_5, locks_rows=True),
     flush._FLUSH: Statement("flush", flush_3, locks_rows=True),
     due._DUE: Statement("due", read_due),
     due._ORPHANS: Statement("orphans", read_orphans),

@@ -1,0 +1,280 @@
+"""The connection to NATS: what is subscribed, what is sent, and whether any of it arrives."""
+
+import asyncio
+import logging
+import ssl
+from asyncio import Task
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+log = logging.getLogger(__name__)
+
+_PROBE_INTERVAL: Final = 0.5
+_PATIENCE: Final = 1.0  # seconds that a message to ourselves may take
+_RENEWAL: Final = 5.0  # seconds of silence behind which the connection is made anew
+_RECONNECT_WAIT: Final = 0.1
+_PING_INTERVAL: Final = 2
+_MAX_OUT: Final = 10_000  # messages that wait to be sent
+_SELF: Final = "self"
+
+Send = Callable[[Client], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsOptions:
+    """Where NATS is, and what it wants to see: a credentials file, a CA to trust instead of the system's."""
+
+    servers: Sequence[str]
+    credentials: Path | None = None
+    ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Whose subject is which, below *root*; *boot* is the last token of this server's answers."""
+
+    root: str
+    boot: str
+
+    def of_call(self, call_id: str) -> str:
+        return f"{self.root}.call.{call_id.replace('.', '/')}"  # no call id has a slash
+
+    def read_call(self, subject: str) -> str:
+        return subject.rpartition(".")[2].replace("/", ".")
+
+    def of_answer(self, token: str) -> str:
+        return f"{self.root}.answer.{self.boot}.{token}"
+
+    @property
+    def poke(self) -> str:
+        return f"{self.root}.poke"
+
+
+class Link:
+    """Keeps a connection for ever; while there is none, nothing is sent and nothing kept to be sent.
+
+    *on_request* is called with the messages for the calls that are held, *on_answer* with the token and the
+    message of those to our own subject, *on_poke* for each poke of others, *on_change* when `is_up` changes.
+    """
+
+    def __init__(
+        self,
+        options: NatsOptions,
+        subjects: Subjects,
+        *,
+        on_request: Callable[[Msg], None],
+        on_answer: Callable[[str, Msg], None],
+        on_poke: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._subjects = subjects
+        self._on_request = on_request
+        self._on_answer = on_answer
+        self._on_poke = on_poke
+        self._on_change = on_change
+        self._was_up = False
+        self._client: Client | None = None
+        self._closed = asyncio.Event()
+        self._held: dict[str, Subscription | None] = {}  # None: it is still to be subscribed
+        self._out: deque[Send] = deque()
+        self._has_out = asyncio.Event()
+        self._draining: set[Task[None]] = set()
+        self._unheard_since: float | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether what we send to ourselves arrives."""
+        if self._client is None or not self._client.is_connected or len(self._out) > _MAX_OUT:
+            return False
+        return self._unheard_since is None or _now() - self._unheard_since < _PATIENCE
+
+    @property
+    def max_payload(self) -> int:
+        """How many bytes a message may have."""
+        return 0 if self._client is None else self._client.max_payload
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            self._closed.clear()
+            client = Client()
+            try:
+                await self._connect(client)
+                await self._serve(client)
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                log.warning("the connection to NATS is closed, another is made: %s", _name(error))
+            finally:
+                self._client = None
+                self._tell_change()
+                with suppress(nats.errors.Error, OSError):
+                    await client.close()
+            await asyncio.sleep(_RECONNECT_WAIT)
+
+    def poke(self) -> None:
+        """Send a poke to the others."""
+        self.send(self._subjects.poke, self._subjects.boot.encode())
+
+    def send(self, subject: str, payload: bytes, reply: str = "") -> None:
+        """Send *payload* soon, behind all that was asked for before."""
+        self._put(partial(_publish, subject, payload, reply))
+
+    def hold(self, call_id: str) -> None:
+        """Subscribe to the call's subject."""
+        if call_id not in self._held:
+            self._held[call_id] = None
+            self._put(partial(self._subscribe, call_id))
+
+    def let_go(self, call_id: str) -> None:
+        """Subscribe to it no more; what is under way still comes."""
+        subscription = self._held.pop(call_id, None)
+        if subscription is not None:
+            task = asyncio.create_task(_drain(subscription))
+            self._draining.add(task)
+            task.add_done_callback(self._draining.discard)
+
+    @property
+    def held(self) -> list[str]:
+        """The calls whose subjects are ours."""
+        return [*self._held]
+
+    async def _connect(self, client: Client) -> None:
+        options = self._options
+        await client.connect(
+            [*options.servers],
+            name=f"callactors {self._subjects.boot}",
+            user_credentials=None if options.credentials is None else str(options.credentials),
+            tls=None if options.ca is None else ssl.create_default_context(cafile=options.ca),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_WAIT,  # type: ignore[arg-type]  # it is slept
+            connect_timeout=_PING_INTERVAL,
+            ping_interval=_PING_INTERVAL,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_closed,
+        )
+
+    async def _serve(self, client: Client) -> None:
+        await client.subscribe(self._subjects.of_answer("*"), cb=self._take_answer)
+        await client.subscribe(self._subjects.poke, cb=self._take_poke)
+        self._out.clear()
+        self._out.extend(partial(self._subscribe, call_id) for call_id in self._held)
+        self._held = dict.fromkeys(self._held)
+        self._unheard_since = None
+        self._client = client
+        self._tell_change()
+        log.info("NATS is there: %s", client.connected_url.netloc if client.connected_url else "")
+        tasks = [asyncio.create_task(work) for work in (self._write(client), self._probe(client))]
+        closed = asyncio.create_task(self._closed.wait())
+        try:
+            await asyncio.wait([*tasks, closed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*tasks, closed):
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    def _put(self, send: Send) -> None:
+        if self._client is not None:
+            self._out.append(send)
+            self._has_out.set()
+
+    async def _write(self, client: Client) -> None:
+        while True:
+            await self._has_out.wait()
+            self._has_out.clear()
+            while self._out:
+                await self._out.popleft()(client)
+
+    def _tell_change(self) -> None:
+        if self.is_up is not self._was_up:
+            self._was_up = not self._was_up
+            self._on_change()
+
+    async def _subscribe(self, call_id: str, client: Client) -> None:
+        if self._held.get(call_id, self) is not None:
+            return  # it is subscribed, or let go again
+        subscription = await client.subscribe(self._subjects.of_call(call_id), cb=self._take_request)
+        if call_id in self._held:
+            self._held[call_id] = subscription
+        else:
+            await _drain(subscription)
+
+    async def _probe(self, client: Client) -> None:
+        """Send ourselves something again and again; a connection that brings nothing is made anew."""
+        while True:
+            if client.is_connected:
+                if self._unheard_since is None:
+                    self._unheard_since = _now()
+                elif _now() - self._unheard_since > _RENEWAL:
+                    log.warning("NATS brings nothing any more: connecting anew")
+                    self._unheard_since = _now()
+                    await client.force_reconnect()
+                self.send(self._subjects.of_answer(_SELF), b"")
+            self._tell_change()
+            await asyncio.sleep(_PROBE_INTERVAL)
+
+    async def _take_request(self, message: Msg) -> None:
+        self._on_request(message)
+
+    async def _take_answer(self, message: Msg) -> None:
+        token = message.subject.rpartition(".")[2]
+        if token == _SELF:
+            self._unheard_since = None
+            self._tell_change()
+        else:
+            self._on_answer(token, message)
+
+    async def _take_poke(self, message: Msg) -> None:
+        if message.data != self._subjects.boot.encode():
+            self._on_poke()
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, nats.errors.Error | OSError | TimeoutError):
+            log.debug("NATS: %s", _name(error))
+        else:
+            log.error("a message could not be taken", exc_info=error)
+
+    async def _on_disconnected(self) -> None:
+        log.warning("NATS is away: calls are claimed where they are asked for")
+        self._tell_change()
+
+    async def _on_reconnected(self) -> None:
+        self._unheard_since = None
+        log.info("NATS is back")
+        self._tell_change()
+
+    async def _on_closed(self) -> None:
+        self._closed.set()
+
+
+async def _publish(subject: str, payload: bytes, reply: str, client: Client) -> None:
+    if client.is_connected:  # else who asked finds out by the silence
+        await client.publish(subject, payload, reply)
+
+
+async def _drain(subscription: Subscription) -> None:
+    with suppress(nats.errors.Error, OSError, TimeoutError):
+        await subscription.drain()  # type: ignore[no-untyped-call]
+
+
+def _name(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,96 @@
+"""What the tests of several servers share: a NATS server of their own, and systems that it joins."""
+
+import asyncio
+import shutil
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import pytest
+
+from callactors.cluster import NatsOptions, NatsRouter
+from callactors.system import CallSystem
+from tests.scenes import running
+from tests.storage import until_true
+
+PROGRAM: Final = shutil.which("nats-server") or ""
+
+needs_nats = pytest.mark.skipif(not PROGRAM, reason="there is no nats-server here: apt install nats-server")
+
+
+class Nats:
+    """A NATS server that can be killed and started again, on the port it had."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            self.port: int = found.getsockname()[1]
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    async def start(self, *flags: str) -> None:
+        """Start, and return when it listens."""
+        where = ("-a", "127.0.0.1", "-p", str(self.port))
+        self._process = await asyncio.create_subprocess_exec(
+            PROGRAM, *where, *flags, stdout=DEVNULL, stderr=DEVNULL
+        )
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                assert self._process.returncode is None, "nats-server does not start"
+                await asyncio.sleep(0.01)
+            else:
+                writer.close()
+                return
+
+    async def kill(self) -> None:
+        """Kill it, without a farewell to its clients."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    def freeze(self) -> None:
+        """Let it stand still, its connections open."""
+        assert self._process is not None
+        self._process.send_signal(19)
+
+
+@asynccontextmanager
+async def nats_server(*flags: str) -> AsyncIterator[Nats]:
+    """A NATS server."""
+    server = Nats()
+    await server.start(*flags)
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+@asynccontextmanager
+async def joined(dsn: str, url: str, name: str, **options: Any) -> AsyncIterator[CallSystem]:
+    """A system on *dsn* that has joined the others on the NATS server at *url*."""
+    router = NatsRouter(NatsOptions(servers=[url]))
+    async with running(dsn, router=router, node=name, **options) as system:
+        await until_up(system)
+        yield system
+
+
+@asynccontextmanager
+async def cluster(dsn: str, size: int = 2, **options: Any) -> AsyncIterator[tuple[CallSystem, ...]]:
+    """As many systems on *dsn*, joined by a NATS server of their own."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(nats_server())
+        joining = [joined(dsn, server.url, f"node-{number}", **options) for number in range(size)]
+        yield tuple([await stack.enter_async_context(one) for one in joining])
+
+
+async def until_up(system: CallSystem, is_up: bool = True) -> None:
+    """Return when *system* reaches the others, or does not any more."""
+    router = system.router
+    assert router is not None
+    await until_true(lambda: router.is_up is is_up)
