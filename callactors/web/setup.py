@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from callactors.packets import build_models
 from callactors.system import CallSystem
 from callactors.web.docs import DOCS, Docs, make_docs
 from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
@@ -50,6 +51,7 @@ def setup(
     app[PROBLEM_COUNTS] = Counter()
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
+        build_models()
         async with system as started:
             app[SYSTEM] = started
             app[METRICS] = Metrics(started, app[PROBLEM_COUNTS])
