@@ -14,8 +14,15 @@ from tests.benchmarks.report import Options, Report
 _LIMIT: Final = 1.5
 _RUNS: Final = 5  # of each in a round
 _LONG: Final = 5  # times as many
+_LIBRARIES: Final = "import aiohttp, asyncpg, pydantic, transitions"
+_LEAST: Final = """
+import aiohttp.web
+class Model(pydantic.BaseModel, defer_build=True):
+    number: int
+"""
 _ARMS: Final = {
-    "libraries": "import aiohttp, asyncpg, pydantic, transitions",
+    "libraries": _LIBRARIES,
+    "least": _LIBRARIES + _LEAST,
     "callactors": "import callactors\nfor name in callactors.__all__: getattr(callactors, name)",
 }
 _PROGRAM: Final = """\
@@ -34,14 +41,18 @@ class _Took(NamedTuple):
 
 
 async def imports(options: Options) -> Report:
-    """Import either in a new interpreter, in turn, with bytecode that is there already."""
+    """Import each in a new interpreter, in turn, with bytecode that is there already."""
     runs = options.rounds * _RUNS * (_LONG if options.is_long else 1)
     with TemporaryDirectory() as bytecode:
         env = os.environ | {"PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
         took = await _measure(runs, env)
     ours, theirs = took["callactors"], took["libraries"]
-    lines = [f"imports: the least of {runs} runs each, in ms", "", f"{'':12}{'CPU':>8}{'clock':>8}"]
-    lines += [f"{name:12}{least.cpu:8.1f}{least.clock:8.1f}" for name, least in took.items()]
+    lines = [
+        f"imports: the fastest of {runs} runs each, in ms; least: with aiohttp.web and a model",
+        "",
+        f"{'':12}{'CPU':>8}{'clock':>8}",
+    ]
+    lines += [f"{name:12}{fastest.cpu:8.1f}{fastest.clock:8.1f}" for name, fastest in took.items()]
     ratio = ours.cpu / theirs.cpu
     return Report(
         name="imports",
@@ -52,8 +63,8 @@ async def imports(options: Options) -> Report:
         lines=[*lines, f"ratio {ratio:.2f} (at most {_LIMIT:g})"],
         parts={
             "runs": runs,
-            **{f"{name}_cpu_ms": round(least.cpu, 1) for name, least in took.items()},
-            **{f"{name}_clock_ms": round(least.clock, 1) for name, least in took.items()},
+            **{f"{name}_cpu_ms": round(fastest.cpu, 1) for name, fastest in took.items()},
+            **{f"{name}_clock_ms": round(fastest.clock, 1) for name, fastest in took.items()},
             "versions": versions(),
         },
     )
