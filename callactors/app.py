@@ -9,6 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from callactors.actors.registry import RegistryLimits
+from callactors.deliveries import DeliveryOptions
 from callactors.options import SystemOptions
 from callactors.processors.choice import open_processor
 from callactors.processors.gate import GateLimits
@@ -126,4 +127,5 @@ def _options(settings: Settings) -> SystemOptions:
             resident=settings.max_resident,
             idle_timeout=settings.idle_timeout,
         ),
+        deliveries=DeliveryOptions(is_private_allowed=settings.webhook_allow_private),
     )

@@ -18,6 +18,7 @@ from callactors.call import Call
 from callactors.call_actor import CallActor, CallServices
 from callactors.call_events import CallEvent, follow
 from callactors.counts import CallCounts
+from callactors.deliveries import Deliveries
 from callactors.eraser import Eraser
 from callactors.errors import (
     CallError,
@@ -82,7 +83,7 @@ R = TypeVar("R")
 _READ_CONNECTIONS: Final = 5
 _LONG_READS: Final = 2  # at once, so that the committers have their share of the database
 _COMMITTERS: Final = 2  # while the database has the batch of one, the other's is made
-_Part: TypeAlias = Journal | Claims | Feed | Sweeper | Eraser | Retention | ContentsReader
+_Part: TypeAlias = Journal | Claims | Feed | Sweeper | Eraser | Retention | Deliveries | ContentsReader
 _LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the actors have drained
 
 
@@ -139,7 +140,7 @@ class CallSystem:
         self._journal = Journal(
             self._dsn,
             self._node.owner,
-            on_events=self.feed.poke,
+            on_events=self._on_events,
             committers=_COMMITTERS,
             limits=options.journal,
         )
@@ -148,7 +149,8 @@ class CallSystem:
             self._make_actor, limits=options.registry, key_name="call_id"
         )
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
-        self._eraser = Eraser(self._dsn, on_events=self.feed.poke)
+        self._eraser = Eraser(self._dsn, on_events=self._on_events)
+        self.deliveries = Deliveries(self._dsn, options.deliveries)
         self._call_services = self._make_call_services()
         await self._node.join()
         await self.feed.open()
@@ -416,7 +418,7 @@ class CallSystem:
     def _parts(self) -> "tuple[_Part, ...]":
         """What runs as long as the system, and is closed with it."""
         parts = self._journal, self._claims, self.feed, self._sweeper, self._eraser, self._retention
-        return *parts, self._contents
+        return *parts, self.deliveries, self._contents
 
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
         if self.is_traced:
@@ -434,6 +436,10 @@ class CallSystem:
         if is_to_wake and not self.is_draining:
             with suppress(Unavailable):  # too many are resident: the next sweep finds it again
                 self._registry.tell(call.call_id, Wake())
+
+    def _on_events(self) -> None:
+        self.feed.poke()
+        self.deliveries.poke()
 
     def _on_erased(self, call_id: str) -> None:
         """Let the call's actor find out that it is fenced, which ends its attempt."""

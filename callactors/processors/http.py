@@ -15,8 +15,8 @@ from callactors.processors.bodies import CallBody, RequestTooLarge
 from callactors.processors.contract import CallRecord
 from callactors.processors.recordings import Track, UnknownAudio, make_wav, read_tracks
 from callactors.processors.sessions import PrivateAddress, name_error, open_session
-from callactors.processors.signing import sign
 from callactors.retry import Done, GiveUp, Outcome, Retry
+from callactors.signing import sign
 
 _REFUSED: Final = (RequestTooLarge, UnknownAudio, AudioNotStored)  # the next attempt would find the same
 

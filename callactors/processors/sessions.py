@@ -20,7 +20,7 @@ class PrivateAddress(OSError):
 def open_session(
     headers: Mapping[str, str], *, connections: int, connect_timeout: float, is_private_allowed: bool
 ) -> ClientSession:
-    """Return a session that keeps no cookies, unpacks nothing and knows no proxy; 0 *connections*: any number."""
+    """Return a session without cookies and proxies, which unpacks nothing; 0 *connections*: any number."""
     return ClientSession(
         auto_decompress=False,  # what is small on the wire may be huge
         connector=TCPConnector(
