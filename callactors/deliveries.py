@@ -32,6 +32,7 @@ _PACE: Final = 0.02  # seconds: what is due so close together is taken together
 _BACKLOG_INTERVAL: Final = 10.0
 _MARGIN: Final = 10.0  # seconds that the lease is longer than an attempt, for what came of it to be committed
 _HEADERS: Final = {"Content-Type": "application/json", "User-Agent": "callactors"}
+_LAST: Final = 1.0  # seconds that a stop waits for the database to take what came of the last attempts
 _GONE: Final = 410
 _PAUSING: Final = (429, 503)
 
@@ -92,7 +93,15 @@ class Deliveries:
             self._wake.set()
 
     async def run(self) -> None:
-        """Deliver until cancelled; what is under way then is due again when its lease is over."""
+        """Deliver until cancelled; what is under way then is given back, for any server to take."""
+        try:
+            await self._run()
+        finally:
+            with suppress(TimeoutError):  # else it is due again when its lease is over
+                async with asyncio.timeout(_LAST):
+                    await self._write_down()
+
+    async def _run(self) -> None:
         open_one = partial(open_session, _HEADERS, connections=0, connect_timeout=self._options.timeout)
         is_private_allowed = self._options.is_private_allowed
         async with (
@@ -102,6 +111,7 @@ class Deliveries:
         ):
             while True:
                 self._wake.clear()
+                await self._write_down()
                 for delivery in await self._look():
                     self._busy[delivery.endpoint_id] += 1
                     chosen = own if is_loopback(delivery.url) else session
@@ -111,10 +121,12 @@ class Deliveries:
                     async with asyncio.timeout(_INTERVAL):
                         await self._wake.wait()
 
-    async def _look(self) -> list[Delivery]:
-        settled, self._settled = self._settled, []
-        if settled:
+    async def _write_down(self) -> None:
+        if settled := list(self._settled):
             await self._session.run(partial(deliveries.settle, settled=settled))
+            del self._settled[: len(settled)]
+
+    async def _look(self) -> list[Delivery]:
         self._has_endpoints = await self._session.run(deliveries.has_endpoints)
         if not self._has_endpoints:
             self.backlog = Backlog(0, 0.0)
@@ -132,6 +144,9 @@ class Deliveries:
     async def _attempt(self, session: ClientSession, delivery: Delivery) -> None:
         try:
             answer = await self._ask(session, delivery)
+        except asyncio.CancelledError:
+            self._settled.append(Settled(delivery, "the server has stopped", wait=0.0))
+            raise
         finally:
             self._busy[delivery.endpoint_id] -= 1
         self._settled.append(self._judge(delivery, answer))
