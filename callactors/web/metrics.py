@@ -69,6 +69,7 @@ class SystemCollector(Collector):
         yield from self._collect_ai_step()
         yield from self._collect_calls()
         yield from self._collect_supervising()
+        yield from self._collect_webhooks()
 
     def _collect_packets(self) -> Iterator[Metric]:
         counts = self._system.counts
@@ -136,6 +137,15 @@ class SystemCollector(Collector):
         yield Counter("callactors_supervisors_cut_off", "Those that did not read.", feed.cut_off)
         text = "How late the event loop was for what was due, ten times a second."
         yield _histogram("callactors_loop_lag_seconds", text, self._system.loop_lag.seconds)
+
+    def _collect_webhooks(self) -> Iterator[Metric]:
+        deliveries = self._system.deliveries
+        attempts = Counter("callactors_webhook_attempts", "Attempts to deliver.", labels=["outcome"])
+        yield _with(attempts, deliveries.attempts)
+        pending, oldest = deliveries.backlog
+        yield Gauge("callactors_webhooks_pending", "What endpoints are still to be told.", pending)
+        text = "For how long the oldest of it has been due."
+        yield Gauge("callactors_webhooks_oldest_seconds", text, oldest)
 
 
 def _with(family: Family, values: Mapping[str, float]) -> Family:
