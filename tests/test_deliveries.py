@@ -238,80 +238,79 @@ class TestEndpoint:
         assert find_fault(url, is_private_allowed=True) is None
 
 
-class TestCrash:
-    async def test_one_between_the_answer_and_its_commit_delivers_again_under_the_same_id(
-        self, dsn: str, sql: Sql
-    ) -> None:
-        async with proxy_to(dsn) as proxy:
-
-            async def answer(_: Message) -> web.StreamResponse:
-                proxy.wire = Wire.BLACK_HOLE
-                return web.Response()
-
-            async with receiving(answer) as receiver:
-                await fill(dsn, sql, receiver.url)
-                async with delivering(proxy.dsn):
-                    first = await receiver.get()
-                    await proxy.dropped.wait()
-                assert not await sql.fetchval(DELIVERED)
-                assert await sql.fetchval("select due_at > now() from deliveries"), "it is leased"
-                receiver.answer = answering(200)
-                await make_due(sql)
-                async with delivering(dsn):
-                    second = await receiver.get()
-                    await until(sql, DELIVERED, True)
-        assert first.id == second.id
-        assert first.body == second.body
-        assert await sql.fetchval("select attempts from deliveries") == 2
-
-    async def test_a_stop_waits_for_no_endpoint_and_the_next_server_delivers(
-        self, dsn: str, sql: Sql
-    ) -> None:
-        async with receiving(hang) as receiver:
-            async with running(dsn) as system:
-                await make_endpoint(sql, receiver.url)
-                await end_call(system)
-                first = await receiver.get()
-            receiver.answer = answering(200)
-            async with running(dsn):
-                second = await receiver.get()
-                await until(sql, DELIVERED, True)
-        assert first.id == second.id
-
-    async def test_what_is_leased_is_left_to_who_has_it(self, dsn: str, sql: Sql) -> None:
-        async with receiving(hang) as receiver, receiving() as other:
-            await fill(dsn, sql, receiver.url)
-            async with delivering(dsn, DeliveryOptions()):
-                await receiver.get()
-                await make_endpoint(sql, other.url)
-                async with running(dsn) as system:
-                    await end_call(system, "later")
-                    await other.get()
-                    assert receiver.messages.qsize() == 1, "which is of the later call"
-
-    async def test_an_answer_that_comes_behind_the_lease_still_counts(self, dsn: str, sql: Sql) -> None:
-        is_asked = asyncio.Event()
+async def test_a_crash_between_answer_and_commit_delivers_again_under_the_same_id(dsn: str, sql: Sql) -> None:
+    async with proxy_to(dsn) as proxy:
 
         async def answer(_: Message) -> web.StreamResponse:
-            await is_asked.wait()
+            proxy.wire = Wire.BLACK_HOLE
             return web.Response()
 
         async with receiving(answer) as receiver:
             await fill(dsn, sql, receiver.url)
-            async with delivering(dsn, DeliveryOptions()):
-                await receiver.get()
-                await sql.execute("update deliveries set attempts = attempts + 1")
-                is_asked.set()
+            async with delivering(proxy.dsn):
+                first = await receiver.get()
+                await proxy.dropped.wait()
+            assert not await sql.fetchval(DELIVERED)
+            assert await sql.fetchval("select due_at > now() from deliveries"), "it is leased"
+            receiver.answer = answering(200)
+            await make_due(sql)
+            async with delivering(dsn):
+                second = await receiver.get()
                 await until(sql, DELIVERED, True)
+    assert first.id == second.id
+    assert first.body == second.body
+    assert await sql.fetchval("select attempts from deliveries") == 2
 
-    async def test_a_database_that_was_away_is_told_what_came_of_attempts(self, dsn: str, sql: Sql) -> None:
-        async with proxy_to(dsn) as proxy, receiving() as receiver:
-            await fill(dsn, sql, receiver.url)
-            async with delivering(proxy.dsn) as deliveries:
-                await receiver.get()
-                proxy.cut()
-                await until(sql, DELIVERED, True)
-                await until_true(lambda: deliveries.attempts["delivered"] == 1)
+
+async def test_a_stop_waits_for_no_endpoint_and_the_next_server_delivers(dsn: str, sql: Sql) -> None:
+    async with receiving(hang) as receiver:
+        async with running(dsn) as system:
+            await make_endpoint(sql, receiver.url)
+            await end_call(system)
+            first = await receiver.get()
+        receiver.answer = answering(200)
+        async with running(dsn):
+            second = await receiver.get()
+            await until(sql, DELIVERED, True)
+    assert first.id == second.id
+
+
+async def test_what_is_leased_is_left_to_who_has_it(dsn: str, sql: Sql) -> None:
+    async with receiving(hang) as receiver, receiving() as other:
+        await fill(dsn, sql, receiver.url)
+        async with delivering(dsn, DeliveryOptions()):
+            await receiver.get()
+            await make_endpoint(sql, other.url)
+            async with running(dsn) as system:
+                await end_call(system, "later")
+                await other.get()
+                assert receiver.messages.qsize() == 1, "which is of the later call"
+
+
+async def test_an_answer_that_comes_behind_the_lease_still_counts(dsn: str, sql: Sql) -> None:
+    is_asked = asyncio.Event()
+
+    async def answer(_: Message) -> web.StreamResponse:
+        await is_asked.wait()
+        return web.Response()
+
+    async with receiving(answer) as receiver:
+        await fill(dsn, sql, receiver.url)
+        async with delivering(dsn, DeliveryOptions()):
+            await receiver.get()
+            await sql.execute("update deliveries set attempts = attempts + 1")
+            is_asked.set()
+            await until(sql, DELIVERED, True)
+
+
+async def test_a_database_that_was_away_is_told_what_came_of_attempts(dsn: str, sql: Sql) -> None:
+    async with proxy_to(dsn) as proxy, receiving() as receiver:
+        await fill(dsn, sql, receiver.url)
+        async with delivering(proxy.dsn) as deliveries:
+            await receiver.get()
+            proxy.cut()
+            await until(sql, DELIVERED, True)
+            await until_true(lambda: deliveries.attempts["delivered"] == 1)
 
 
 class TestCommit:

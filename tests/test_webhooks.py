@@ -180,23 +180,6 @@ class TestEndpoint:
             assert (await receiver.get()).data["call_id"] == "c"
         assert await sql.fetchval(COUNT) == 1
 
-    async def test_one_that_answers_410_is_disabled_and_what_ends_later_is_not_for_it(
-        self, dsn: str, sql: Sql
-    ) -> None:
-        async with receiving(answering(410)) as receiver, running(dsn) as system:
-            endpoint, _ = await make_endpoint(sql, receiver.url)
-            await end_call(system, "a")
-            await until(sql, "select disabled_reason from webhook_endpoints", "it answered 410")
-            await end_call(system, "b")
-            await until_state(sql, "b", "ARCHIVED")
-            assert await sql.fetchval(COUNT) == 1
-            receiver.answer = answering(204)
-            await enable_endpoint(sql, "tester", endpoint)
-            await make_due(sql)
-            await until(sql, DELIVERED, True)
-        [first, second] = [receiver.messages.get_nowait() for _ in range(receiver.messages.qsize())]
-        assert first.id == second.id
-
     async def test_a_disabled_one_keeps_what_it_had_and_has_it_when_it_is_enabled(
         self, dsn: str, sql: Sql
     ) -> None:
@@ -241,43 +224,60 @@ class TestEndpoint:
         assert not [line for line in lines if "token" in line["detail"] or "whsec" in line["detail"]]
 
 
-class TestErasing:
-    async def test_an_erased_call_has_no_deliveries_any_more(self, dsn: str, sql: Sql) -> None:
-        async with receiving(answering(500)) as receiver, running(dsn) as system:
-            await make_endpoint(sql, receiver.url)
-            await end_call(system)
-            await receiver.get()
-            await until(sql, "select answer from deliveries", "500")
-            await system.erase("c", "admin")
-            assert await sql.fetch(DELIVERY, "c") == []
+async def test_an_erased_call_has_no_deliveries_any_more(dsn: str, sql: Sql) -> None:
+    async with receiving(answering(500)) as receiver, running(dsn) as system:
+        await make_endpoint(sql, receiver.url)
+        await end_call(system)
+        await receiver.get()
+        await until(sql, "select answer from deliveries", "500")
+        await system.erase("c", "admin")
+        assert await sql.fetch(DELIVERY, "c") == []
 
-    async def test_that_a_live_call_was_ended_by_it_is_told_and_nothing_else(
-        self, dsn: str, sql: Sql
-    ) -> None:
-        async with receiving() as receiver, running(dsn) as system:
-            await make_endpoint(sql, receiver.url)
-            await system.accept("c", packet(1, CANARY))
-            await system.erase("c", "admin")
-            message = await receiver.get()
-            await until(sql, DELIVERED, True)
-        data = message.data
-        assert (message.told["type"], data["end_reason"], data["last_error"]) == (
-            "call.failed",
-            "canceled",
-            None,
-        )
-        assert CANARY not in message.body.decode()
 
-    async def test_a_purged_call_takes_its_deliveries_along(self, dsn: str, sql: Sql) -> None:
-        async with receiving() as receiver, running(dsn) as system:
-            await make_endpoint(sql, receiver.url)
-            await end_call(system)
-            await receiver.get()
-            await until(sql, DELIVERED, True)
-        await sql.execute("update calls set finished_at = now() - interval '1 d'")
-        async with running(dsn, retention=timedelta(hours=1)):
-            await until(sql, "select count(*) from calls", 0)
-        assert await sql.fetchval(COUNT) == 0
+async def test_that_a_live_call_was_ended_by_it_is_told_and_nothing_else(dsn: str, sql: Sql) -> None:
+    async with receiving() as receiver, running(dsn) as system:
+        await make_endpoint(sql, receiver.url)
+        await system.accept("c", packet(1, CANARY))
+        await system.erase("c", "admin")
+        message = await receiver.get()
+        await until(sql, DELIVERED, True)
+    data = message.data
+    assert (message.told["type"], data["end_reason"], data["last_error"]) == (
+        "call.failed",
+        "canceled",
+        None,
+    )
+    assert CANARY not in message.body.decode()
+
+
+async def test_a_purged_call_takes_its_deliveries_along(dsn: str, sql: Sql) -> None:
+    async with receiving() as receiver, running(dsn) as system:
+        await make_endpoint(sql, receiver.url)
+        await end_call(system)
+        await receiver.get()
+        await until(sql, DELIVERED, True)
+    await sql.execute("update calls set finished_at = now() - interval '1 d'")
+    async with running(dsn, retention=timedelta(hours=1)):
+        await until(sql, "select count(*) from calls", 0)
+    assert await sql.fetchval(COUNT) == 0
+
+
+async def test_an_endpoint_that_answers_410_is_disabled_and_what_ends_later_is_not_for_it(
+    dsn: str, sql: Sql
+) -> None:
+    async with receiving(answering(410)) as receiver, running(dsn) as system:
+        endpoint, _ = await make_endpoint(sql, receiver.url)
+        await end_call(system, "a")
+        await until(sql, "select disabled_reason from webhook_endpoints", "it answered 410")
+        await end_call(system, "b")
+        await until_state(sql, "b", "ARCHIVED")
+        assert await sql.fetchval(COUNT) == 1
+        receiver.answer = answering(204)
+        await enable_endpoint(sql, "tester", endpoint)
+        await make_due(sql)
+        await until(sql, DELIVERED, True)
+    [first, second] = [receiver.messages.get_nowait() for _ in range(receiver.messages.qsize())]
+    assert first.id == second.id
 
 
 async def test_each_of_two_servers_delivers_what_the_other_does_not(dsn: str, sql: Sql) -> None:

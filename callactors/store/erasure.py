@@ -103,9 +103,8 @@ async def erase(connection: Connection, call_id: str, actor: str) -> Erased:
         events = call.erase()
         facts = call.facts
         at = await connection.fetchval(_ERASE, number, facts.state, facts.version, facts.end_reason)
-        await connection.execute(
-            _DELETE_DELIVERIES, number
-        )  # that it has ended, if it was live, is told behind it
+        # Before the events: that a live call has ended is told.
+        await connection.execute(_DELETE_DELIVERIES, number)
         lines = [write_event(number, call_id, event) for event in events]
         await connection.execute(_TELL, json.dumps(lines))
         await write_audit(connection, actor, "call erased", call_id=call_id)
