@@ -157,10 +157,10 @@ class Deliveries:
         fault = find_fault(delivery.url, is_private_allowed=self._options.is_private_allowed)
         if fault is not None:
             return _Answer(fault)
-        signing = [read_secret(secret) for secret in delivery.secrets]
-        headers = sign_whole(signing, delivery.message_id, int(self._clock()), delivery.body)
-        post = session.post(delivery.url, data=delivery.body, headers=headers, allow_redirects=False)
         try:
+            signing = [read_secret(secret) for secret in delivery.secrets]
+            headers = sign_whole(signing, delivery.message_id, int(self._clock()), delivery.body)
+            post = session.post(delivery.url, data=delivery.body, headers=headers, allow_redirects=False)
             async with asyncio.timeout(self._options.timeout), post as response:
                 asked = read_retry_after(response.headers.get("Retry-After"), self._clock())
                 return _Answer(str(response.status), response.status, asked)
@@ -197,6 +197,8 @@ class Deliveries:
 
 def _explain(error: ClientError | OSError | ValueError) -> str:
     """Return what went wrong; the text tells no more of the endpoint than a kind."""
+    if isinstance(error, ValueError):
+        return "it cannot be sent: the URL or the secret is none"
     if isinstance(error, ClientConnectorError):
         if isinstance(error.os_error, PrivateAddress):
             return "it has a private address: set CALLACTORS_WEBHOOK_ALLOW_PRIVATE if it may have one"

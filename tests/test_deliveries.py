@@ -202,6 +202,20 @@ class TestEndpoint:
         async with delivering(dsn):
             await until(sql, f"select answer like 'it has a private address: %' from ({ANSWER}) a", True)
 
+    @pytest.mark.parametrize("wrong", ["url = 'http://127.0.0.1:99999/'", "secret = 'whsec_short'"])
+    async def test_one_that_was_spoilt_by_hand_harms_nobody_else(
+        self, dsn: str, sql: Sql, wrong: str
+    ) -> None:
+        async with receiving() as receiver:
+            endpoint = await fill(dsn, sql, HOOK)
+            await sql.execute(f"update webhook_endpoints set {wrong}")
+            async with running(dsn) as system:
+                told = f"{ANSWER} where endpoint_id = $1"
+                await until(sql, f"select ({told}) is not null", True, endpoint)
+                await make_endpoint(sql, receiver.url)
+                await end_call(system, "later")
+                assert (await receiver.get()).data["call_id"] == "later"
+
     async def test_http_to_elsewhere_is_not_spoken_unless_it_is_allowed(self, dsn: str, sql: Sql) -> None:
         await fill(dsn, sql, "http://10.255.255.1/hook")
         async with delivering(dsn):

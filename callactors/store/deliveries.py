@@ -124,7 +124,12 @@ async def take(connection: Connection, busy: Mapping[str, int], *, most: int, le
 
 
 async def settle(connection: Connection, settled: Sequence[Settled]) -> None:
-    """Write down what came of attempts; doing it again changes nothing."""
+    """Write down what came of attempts, first what it means for endpoints; doing it again changes nothing."""
+    for one in settled:
+        if one.is_gone:
+            await connection.execute(_GONE, one.delivery.endpoint_id)
+        elif one.pause is not None:
+            await connection.execute(_PAUSE, one.delivery.endpoint_id, one.pause)
     await connection.execute(
         _SETTLE,
         [one.delivery.call_no for one in settled],
@@ -135,11 +140,6 @@ async def settle(connection: Connection, settled: Sequence[Settled]) -> None:
         [one.wait for one in settled],
         [one.is_delivered for one in settled],
     )
-    for one in settled:
-        if one.is_gone:
-            await connection.execute(_GONE, one.delivery.endpoint_id)
-        elif one.pause is not None:
-            await connection.execute(_PAUSE, one.delivery.endpoint_id, one.pause)
 
 
 async def read_backlog(connection: Connection) -> Backlog:
