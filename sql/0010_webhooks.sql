@@ -44,14 +44,13 @@ create index deliveries_undelivered on deliveries (made_at) where delivered_at i
 create function add_deliveries_1() returns trigger language plpgsql as $$
 begin
     if exists (select from webhook_endpoints) then
-        insert into deliveries (call_no, version, endpoint_id, message_id)
-        select n.call_no, n.version, e.endpoint_id, n.message_id
-        from (
+        with ended as materialized (  -- so that a message has one id
             select t.call_no, t.version, 'call.' || lower(t.to_state) as event,
                 'msg_' || replace(gen_random_uuid()::text, '-', '') as message_id
             from told t where t.kind = 'transition' and t.to_state in ('ARCHIVED', 'FAILED')
-            offset 0  -- one id for each message
-        ) n cross join webhook_endpoints e
+        )
+        insert into deliveries (call_no, version, endpoint_id, message_id)
+        select n.call_no, n.version, e.endpoint_id, n.message_id from ended n cross join webhook_endpoints e
         where e.disabled_at is null and n.event = any (e.events);
     end if;
     return null;

@@ -356,6 +356,17 @@ class TestCommit:
         assert await own.fetch("select * from deliveries") == before
         assert len(before) == 2
 
+    async def test_each_transition_in_it_is_one_message_to_all_endpoints(self, own: Sql) -> None:
+        for _ in range(4):
+            await make_endpoint(own, HOOK)
+        claimed = await claim(own, ME, "c", "d", "e")
+        batch = [CallChanges(one.call_no, one.call.call_id, one.epoch, [self.failed()]) for one in claimed]
+        assert not (await flush(own, ME, batch)).fenced
+        told = "count(*), count(distinct message_id), count(distinct endpoint_id)"
+        found = await own.fetch(f"select call_no, {told} from deliveries group by 1 order by 1")
+        assert [tuple(row) for row in found] == [(one.call_no, 5, 1, 5) for one in claimed]
+        assert await own.fetchval("select count(distinct message_id) from deliveries") == 3
+
     async def test_one_that_is_rolled_back_leaves_no_delivery(self, own: Sql) -> None:
         transaction = own.transaction()
         await transaction.start()
