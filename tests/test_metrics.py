@@ -28,6 +28,7 @@ from tests.media_scenes import closed, media, start, streaming
 from tests.proxy import Wire, proxy_to
 from tests.scenes import COMPLETE, Sql, make_app, packet, until_state
 from tests.storage import until_true
+from tests.webhook_scenes import answering, end_call, make_endpoint, receiving
 
 Client: TypeAlias = "TestClient[web.Request, web.Application]"
 
@@ -171,6 +172,26 @@ async def test_supervisors_and_the_loop_are_told(client: Client) -> None:
     assert told(samples, "callactors_supervisors_cut_off_total") == {"": 3}
     await until_true(lambda: system.loop_lag.seconds.sum > 0)
     assert told(await scrape(client), "callactors_loop_lag_seconds_sum")
+
+
+async def test_what_became_of_webhooks_and_what_waits_is_told(client: Client, sql: Sql) -> None:
+    deliveries = client.app[SYSTEM].deliveries
+    async with receiving() as receiver, receiving(answering(500)) as other:
+        for endpoint in (receiver, other):
+            await make_endpoint(sql, endpoint.url)
+        await end_call(client.app[SYSTEM])
+        await until_true(lambda: sum(deliveries.attempts.values()) == 2)
+        samples = await scrape(client)
+        assert told(samples, "callactors_webhook_attempts_total") == {"delivered": 1, "failed": 1}
+        deliveries._backlog_at -= 60
+        await until_true(lambda: deliveries.backlog.pending == 1)
+        await sql.execute("update webhook_endpoints set paused_until = 'infinity'")
+        await sql.execute("update deliveries set due_at = now() - interval '1 h' where due_at is not null")
+        deliveries._backlog_at -= 60
+        await until_true(lambda: deliveries.backlog.oldest > 0)
+        samples = await scrape(client)
+        assert told(samples, "callactors_webhooks_pending") == {"": 1}
+        assert samples["callactors_webhooks_oldest_seconds"] >= 3_600
 
 
 async def test_events_that_come_late_are_told(client: Client, sql: Sql) -> None:

@@ -51,6 +51,7 @@ class SystemCollector(Collector):
         yield from self._collect_ai_step()
         yield from self._collect_calls()
         yield from self._collect_supervising()
+        yield from self._collect_webhooks()
         if self._system.router is not None:
             yield from self._collect_routing(self._system.router)
 
@@ -120,6 +121,15 @@ class SystemCollector(Collector):
         yield Counter("callactors_supervisors_cut_off", "Those that did not read.", feed.cut_off)
         text = "How late the event loop was for what was due, ten times a second."
         yield _histogram("callactors_loop_lag_seconds", text, self._system.loop_lag.seconds)
+
+    def _collect_webhooks(self) -> Iterator[Metric]:
+        deliveries = self._system.deliveries
+        attempts = Counter("callactors_webhook_attempts", "Attempts to deliver.", labels=["outcome"])
+        yield _with(attempts, deliveries.attempts)
+        pending, oldest = deliveries.backlog
+        yield Gauge("callactors_webhooks_pending", "What endpoints are still to be told.", pending)
+        text = "For how long the oldest of it has been due."
+        yield Gauge("callactors_webhooks_oldest_seconds", text, oldest)
 
     def _collect_routing(self, router: Router) -> Iterator[Metric]:
         yield Gauge("callactors_cluster_joined", "1 if the other servers are reached.", router.is_up)
