@@ -1,47 +1,40 @@
 """What a system and a router of calls between servers have of each other."""
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from callactors.messages import Message
 
 
-class LocalCalls(Protocol):
-    """A system as the router sees it."""
+class Ask(Protocol):
+    """Lets a call's actor have a message; the future is for its reply."""
 
-    @property
-    def owner(self) -> str:
-        """The name of this boot of the node, as it stands in a call's row."""
+    def __call__(
+        self, call_id: str, message: Message, /, *, reserved: bool, context: object = None
+    ) -> "Future[Any]": ...
 
-    @property
-    def log_id(self) -> str:
-        """The identity of the database's log: only servers on the same one are one cluster."""
 
-    def has(self, call_id: str) -> bool:
-        """Whether the call has an actor in memory."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalCalls:
+    """A system as its router sees it.
 
-    def ask_here(
-        self, call_id: str, message: Message, *, reserved: bool, context: object = None
-    ) -> "Future[Any]":
-        """Let the call's actor on this server have *message*, which makes it claim the call if need be.
+    *owner* is the name of this boot of the node as it stands in a call's row; only servers with the same
+    *log_id*, the identity of the database's log, are one cluster. *has* tells whether a call has an actor in
+    memory, *ask* makes that of this server claim the call if need be, and raises what is Unavailable.
+    *find_out_of_reach* returns those of some calls that no server has which others reach, and may raise
+    StorageUnavailable. *poke_feed* is called when others have committed events, *tell_routed* when the router
+    has come up or gone down.
+    """
 
-        Raises:
-            Unavailable: it cannot have it.
-        """
-
-    async def find_out_of_reach(self, call_ids: Sequence[str]) -> Sequence[str]:
-        """Return those of *call_ids* that no server has which others reach.
-
-        Raises:
-            StorageUnavailable: the database does not answer.
-        """
-
-    def tell_routed(self) -> None:
-        """Say that the router has come up or gone down."""
-
-    def poke_feed(self) -> None:
-        """Say that another server has committed events."""
+    owner: str
+    log_id: str
+    has: Callable[[str], bool]
+    ask: Ask
+    find_out_of_reach: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+    poke_feed: Callable[[], None]
+    tell_routed: Callable[[], None]
 
 
 class RouteCounts:
@@ -69,7 +62,10 @@ class Router(Protocol):
     def is_up(self) -> bool:
         """Whether the other servers can be reached; if not, every call is claimed where it is asked for."""
 
-    async def run(self, local: LocalCalls) -> None:
+    def open(self, local: LocalCalls) -> None:
+        """Work for *local* from now on."""
+
+    async def run(self) -> None:
         """Serve until cancelled."""
 
     def ask(self, call_id: str, message: Message, *, reserved: bool, context: object = None) -> "Future[Any]":

@@ -49,7 +49,7 @@ from callactors.packets import CompleteRequest, Packet
 from callactors.processors.contract import Processor
 from callactors.processors.gate import Gate
 from callactors.retention import Retention
-from callactors.routing import Router
+from callactors.routing import LocalCalls, Router
 from callactors.store import calls
 from callactors.store.api_keys import KeyRing
 from callactors.store.audit import try_to_write_audit
@@ -130,7 +130,7 @@ class CallSystem:
         await wait_for_database(self._dsn, patience=options.database_patience)
         await check_durability(self._dsn, is_unsafe_allowed=options.is_unsafe_durability_allowed)
         await migrate(self._dsn)
-        self.log_id = await identify(self._dsn)
+        self._log_id = await identify(self._dsn)
         self._pool: Pool = await open_pool(self._dsn, size=_READ_CONNECTIONS)
         self.stats = Stats(self._pool)
         self._contents = ContentsReader(self._pool)
@@ -142,7 +142,7 @@ class CallSystem:
             count_packets=lambda: self._journal.packets,
             is_routed=lambda: self.router is not None and self.router.is_up,
         )
-        self.feed = Feed(self._dsn, self._pool, self.hub, self.log_id, on_erased=self._on_erased)
+        self.feed = Feed(self._dsn, self._pool, self.hub, self._log_id, on_erased=self._on_erased)
         first_wake = options.lifetimes.until_look()
         self._claims = Claims(self._dsn, self._node, on_events=self._on_events, first_wake=first_wake)
         self._journal = Journal(
@@ -168,7 +168,7 @@ class CallSystem:
         self._serve(self.feed.watch(), "Feed")
         self._serve(self.keys.run(), "KeyRing")
         if self.router is not None:
-            self._serve(self.router.run(self), type(self.router).__name__)
+            self._open(self.router)
 
     async def _load_keys(self) -> None:
         try:
@@ -392,38 +392,6 @@ class CallSystem:
         return call_id in self._registry
 
     @property
-    def owner(self) -> str:
-        """The name of this boot of the node, as it stands in the rows of its calls."""
-        return self._node.owner
-
-    def ask_here(
-        self, call_id: str, message: Message, *, reserved: bool, context: object = None
-    ) -> "Future[Any]":
-        """Let the call's actor on this server have *message*, which makes it claim the call if need be.
-
-        Raises:
-            Unavailable: it cannot have it.
-        """
-        return self._registry.ask(call_id, message, reserved=reserved, context=context)
-
-    async def find_out_of_reach(self, call_ids: Sequence[str]) -> list[str]:
-        """Return those of *call_ids* that no server has which others reach.
-
-        Raises:
-            StorageUnavailable: the database does not answer.
-        """
-        async with self.reading() as connection:
-            return await self._node.find_out_of_reach(connection, call_ids)
-
-    def tell_routed(self) -> None:
-        """Say that the router has come up or gone down."""
-        self._node.beat_soon()
-
-    def poke_feed(self) -> None:
-        """Say that events were committed, here or elsewhere."""
-        self.feed.poke()
-
-    @property
     def journal(self) -> Journal:
         """What commits, for who reads what it counts."""
         return self._journal
@@ -514,6 +482,23 @@ class CallSystem:
             counts=self.counts,
             **self._make_routing(),
         )
+
+    def _open(self, router: Router) -> None:
+        async def find_out_of_reach(call_ids: Sequence[str]) -> list[str]:
+            async with self.reading() as connection:
+                return await self._node.find_out_of_reach(connection, call_ids)
+
+        local = LocalCalls(
+            owner=self._node.owner,
+            log_id=self._log_id,
+            has=self.has,
+            ask=self._registry.ask,
+            find_out_of_reach=find_out_of_reach,
+            poke_feed=self.feed.poke,
+            tell_routed=self._node.beat_soon,
+        )
+        router.open(local)
+        self._serve(router.run(), type(router).__name__)
 
     def _make_routing(self) -> dict[str, Any]:
         """Return how an actor heeds the router: what meets another owner goes by it, not into a new claim."""

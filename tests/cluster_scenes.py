@@ -32,6 +32,11 @@ class Nats:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self, *flags: str) -> None:
         """Start, and return when it listens."""
         where = ("-a", "127.0.0.1", "-p", str(self.port))

@@ -46,10 +46,12 @@ async def running(
         yield system
 
 
-def make_app(dsn: str, processor: Processor = done, **options: Any) -> web.Application:
+def make_app(
+    dsn: str, processor: Processor = done, *, router: Router | None = None, **options: Any
+) -> web.Application:
     """An application with the API on *dsn*, without waits unless *options* says so."""
     app = web.Application()
-    setup(app, CallSystem(dsn, processor, replace(OPTIONS, **options)))
+    setup(app, CallSystem(dsn, processor, replace(OPTIONS, **options), router=router))
     app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
     return app
 

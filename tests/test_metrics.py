@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors.actors.registry import RegistryLimits
+from callactors.cluster import NatsOptions, NatsRouter
 from callactors.packets import CompleteRequest
 from callactors.processors.contract import CallRecord
 from callactors.processors.gate import GateLimits
@@ -254,11 +255,26 @@ def families(client: Client) -> set[tuple[str, str, str]]:
     return found
 
 
-async def test_every_metric_is_documented_as_it_is(client: Client) -> None:
-    await client.get("/nowhere")
-    await scrape(client)
+@pytest.fixture
+async def alone(dsn: str, aiohttp_client: AiohttpClient) -> Client:
+    """A server of a cluster that reaches no other."""
+    router = NatsRouter(NatsOptions(servers=["nats://127.0.0.1:1"]))
+    return await aiohttp_client(make_app(dsn, router=router))
+
+
+async def test_a_server_of_a_cluster_tells_whether_it_reaches_the_others(alone: Client) -> None:
+    await alone.post(STREAM.format(call_id="c"), json=sent(1))
+    samples = await scrape(alone)
+    assert samples["callactors_cluster_joined"] == 0
+    assert told(samples, "callactors_routed_total") == {"claimed": 1}
+    assert (await (await alone.get("/ready")).json())["cluster"] == "alone"
+
+
+async def test_every_metric_is_documented_as_it_is(alone: Client) -> None:
+    await alone.get("/nowhere")
+    await scrape(alone)
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| ", (DOCS / "metrics.md").read_text(), re.MULTILINE)
-    assert set(rows) == families(client)
+    assert set(rows) == families(alone)
     assert len(rows) == len(set(rows))
 
 
@@ -276,9 +292,9 @@ def expressions() -> Iterator[tuple[str, str]]:
             yield rule["alert"], rule["expr"]
 
 
-async def test_dashboard_and_alerts_name_only_what_is_told(client: Client) -> None:
-    await client.get("/nowhere")
-    names = {name.partition("{")[0] for name in await scrape(client)} | {"up"}
+async def test_dashboard_and_alerts_name_only_what_is_told(alone: Client) -> None:
+    await alone.get("/nowhere")
+    names = {name.partition("{")[0] for name in await scrape(alone)} | {"up"}
     queries = [*expressions()]
     assert len(queries) > 40
     for place, query in queries:
@@ -286,7 +302,7 @@ async def test_dashboard_and_alerts_name_only_what_is_told(client: Client) -> No
         assert set(words) - FUNCTIONS <= names, (place, query)
 
 
-async def test_what_is_told_is_in_the_dashboard(client: Client) -> None:
+async def test_what_is_told_is_in_the_dashboard(alone: Client) -> None:
     queries = (DOCS / "grafana.json").read_text()
-    names = {family.name for family in client.app[METRICS].collect() if family.name.startswith("callactors")}
+    names = {family.name for family in alone.app[METRICS].collect() if family.name.startswith("callactors")}
     assert {name for name in names if name not in queries} == set()

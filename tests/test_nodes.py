@@ -174,3 +174,36 @@ async def test_orphaned_attempts_are_those_of_the_dead(sql: Sql) -> None:
     find = due.read_orphans
     assert await find(sql, ME, may_take_stale=False, lease=LEASE) == ["dead/1"]
     assert await find(sql, ME, may_take_stale=True, lease=LEASE) == ["stale/1", "dead/1"]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_calls_of_whom_nobody_reaches_may_be_claimed(dsn: str, sql: Sql) -> None:
+    node = Node(dsn, "me")
+    async with beating(node):
+        for owner, age, is_routed in (("well/1", 0, True), ("cut-off/1", 0, False), ("stale/1", 60, True)):
+            await sql.execute(
+                "insert into nodes (node, heartbeat_at, is_routed)"
+                " values ($1, clock_timestamp() - make_interval(secs => $2), $3)",
+                *(owner, age, is_routed),
+            )
+        for call_id, owner in (("a", "well/1"), ("b", "cut-off/1"), ("c", "stale/1"), ("d", "gone/1")):
+            await sql.execute("insert into calls (call_id, owner) values ($1, $2)", call_id, owner)
+        await sql.execute("insert into calls (call_id, owner) values ('e', null), ('f', $1)", node.owner)
+        await sql.execute("update nodes set heartbeat_at = now() + interval '1 hour' where node = 'well/1'")
+        asked = [*"abcdef", "unknown"]
+        assert sorted(await node.find_out_of_reach(sql, asked)) == ["b", "d", "e", "f", "unknown"]
+        await until_true(lambda: node.may_take_stale)
+        assert sorted(await node.find_out_of_reach(sql, asked)) == ["b", "c", "d", "e", "f", "unknown"]
+
+
+async def test_others_learn_at_once_that_a_node_is_reached(
+    dsn: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "_HEARTBEAT_INTERVAL", 3_600)
+    is_routed = False
+    node = Node(dsn, "me", is_routed=lambda: is_routed)
+    async with beating(node):
+        assert await sql.fetchval("select is_routed from nodes") is False
+        is_routed = True
+        node.beat_soon()
+        await until(sql, "exists (select from nodes where is_routed)")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import nats.errors
 from nats.aio.client import Client
@@ -27,7 +27,13 @@ _PING_INTERVAL: Final = 2
 _MAX_OUT: Final = 10_000  # messages that wait to be sent
 _SELF: Final = "self"
 
-Send = Callable[[Client], Awaitable[object]]
+_Act = Callable[[Client], Awaitable[object]]
+
+
+class Send(Protocol):
+    """Sends *payload* to a subject; *reply* is where its answer goes."""
+
+    def __call__(self, subject: str, payload: bytes, reply: str = "") -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +93,7 @@ class Link:
         self._client: Client | None = None
         self._closed = asyncio.Event()
         self._held: dict[str, Subscription | None] = {}  # None: it is still to be subscribed
-        self._out: deque[Send] = deque()
+        self._out: deque[_Act] = deque()
         self._has_out = asyncio.Event()
         self._draining: set[Task[None]] = set()
         self._unheard_since: float | None = None
@@ -188,9 +194,9 @@ class Link:
             if isinstance(error, Exception):
                 raise error
 
-    def _put(self, send: Send) -> None:
+    def _put(self, act: _Act) -> None:
         if self._client is not None:
-            self._out.append(send)
+            self._out.append(act)
             self._has_out.set()
 
     async def _write(self, client: Client) -> None:

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
+from callactors.cluster.answering import MOVED, Answering
 from callactors.cluster.link import Link, NatsOptions, Subjects
-from callactors.cluster.wire import VERSION, read_message, read_reply, write_message, write_reply
-from callactors.errors import ActorStopped, Draining, Fenced, Overloaded, StorageUnavailable, Unavailable
+from callactors.cluster.wire import VERSION, read_reply, write_message
+from callactors.errors import Overloaded, StorageUnavailable, Unavailable
 from callactors.facts import Accepted
-from callactors.messages import Accept, AcceptMany, CancelCall, Describe, Message, RetryCall
+from callactors.messages import AcceptMany, CancelCall, Describe, Message, RetryCall
 from callactors.routing import LocalCalls, RouteCounts
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ _LOOK_INTERVAL: Final = 0.1
 _LOOK_BATCH: Final = 500
 _POKE_INTERVAL: Final = 0.005
 _MAX_ASKED: Final = 20_000  # messages that wait for other servers
-_MOVED: Final = (Fenced, ActorStopped, Draining)  # such a message is not stored: ask again, elsewhere
 _NO_RESPONDERS: Final = "503"
 _HEADROOM: Final = 1_024  # bytes of a message beside its payload
 
@@ -48,13 +48,17 @@ class _Asked:
         "message",
         "number",
         "reply",
+        "reserved",
         "sent_at",
     )
 
-    def __init__(self, call_id: str, message: Message, reply: "Future[Any]", context: object) -> None:
+    def __init__(
+        self, call_id: str, message: Message, reply: "Future[Any]", *, reserved: bool, context: object
+    ) -> None:
         self.call_id = call_id
         self.message = message
         self.reply = reply
+        self.reserved = reserved
         self.context = context
         self.number: str | None = None
         self.attempts = 0
@@ -72,17 +76,14 @@ class NatsRouter:
         self._options = options
         self._numbers = count(1)
         self._asked: dict[str, _Asked] = {}
-        self._answering: set[str] = set()
         self._is_poked = False
         self._is_leaving = False
-        self._link: Link | None = None
 
     @property
     def is_up(self) -> bool:
-        return self._link is not None and self._link.is_up
+        return self._link.is_up
 
-    async def run(self, local: LocalCalls) -> None:
-        """Serve until cancelled."""
+    def open(self, local: LocalCalls) -> None:
         self._local = local
         self._subjects = Subjects(f"callactors.{VERSION}.{local.log_id}", local.owner.rpartition("/")[2])
         self._link = Link(
@@ -93,28 +94,30 @@ class NatsRouter:
             on_poke=local.poke_feed,
             on_change=local.tell_routed,
         )
+        self._answering = Answering(local, self._subjects, self._link.send, self.counts)
+
+    async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._link.run())
             tasks.create_task(self._look_after())
 
     def ask(self, call_id: str, message: Message, *, reserved: bool, context: object = None) -> "Future[Any]":
         reply: Future[Any] = asyncio.get_running_loop().create_future()
-        asked = _Asked(call_id, message, reply, context)
+        asked = _Asked(call_id, message, reply, reserved=reserved, context=context)
         self._route(asked)
         return reply
 
     def hold(self, call_id: str) -> None:
-        if self._link is not None and not self._is_leaving:
+        if not self._is_leaving:
             self._link.hold(call_id)
 
     def let_go(self, call_id: str) -> None:
-        if self._link is not None:
-            self._link.let_go(call_id)
+        self._link.let_go(call_id)
 
     def let_all_go(self) -> None:
         self._is_leaving = True
-        for call_id in self._link.held if self._link is not None else ():
-            self.let_go(call_id)
+        for call_id in self._link.held:
+            self._link.let_go(call_id)
 
     def poke(self) -> None:
         if not self._is_poked and self.is_up:
@@ -123,20 +126,16 @@ class NatsRouter:
 
     def _poke(self) -> None:
         self._is_poked = False
-        if self._link is not None:
-            self._link.poke()
+        self._link.poke()
 
-    def _send(self, subject: str, payload: bytes, reply: str = "") -> None:
-        if self._link is not None:
-            self._link.send(subject, payload, reply)
-
-    # The side that asks.
+    def _on_request(self, message: Msg) -> None:
+        self._answering.take(message, is_leaving=self._is_leaving)
 
     def _route(self, asked: _Asked) -> None:
         if self._local.has(asked.call_id):
             self._ask_here(asked)
             return
-        if self._link is None or not self._link.is_up:
+        if not self._link.is_up:
             self._on_nobody(asked)
             return
         payload = write_message(asked.message)
@@ -151,15 +150,15 @@ class NatsRouter:
             asked.reply.add_done_callback(partial(self._forget, asked.number))
         self.counts.asked += 1
         asked.sent_at = _now()
-        self._send(self._subjects.of_call(asked.call_id), payload, self._subjects.of_answer(asked.number))
+        subject, reply = self._subjects.of_call(asked.call_id), self._subjects.of_answer(asked.number)
+        self._link.send(subject, payload, reply)
 
     def _forget(self, number: str, _: "Future[Any]") -> None:
         self._asked.pop(number, None)
 
     def _ask_here(self, asked: _Asked) -> None:
         asked.is_here = True
-        reserved = not isinstance(asked.message, Accept | AcceptMany)
-        inner = self._local.ask_here(asked.call_id, asked.message, reserved=reserved, context=asked.context)
+        inner = self._local.ask(asked.call_id, asked.message, reserved=asked.reserved, context=asked.context)
         inner.add_done_callback(partial(self._on_local, asked))
 
     def _on_local(self, asked: _Asked, inner: "Future[Any]") -> None:
@@ -177,7 +176,7 @@ class NatsRouter:
             self._take(asked, read_reply(message.data))
 
     def _on_nobody(self, asked: _Asked) -> None:
-        if asked.is_here:
+        if asked.is_here or asked.reply.done():
             return
         if isinstance(asked.message, Describe):
             asked.reply.set_result(None)
@@ -189,7 +188,7 @@ class NatsRouter:
         """Give *outcome* to who asked, unless it is that somebody else has the call."""
         if asked.reply.done():
             return
-        if isinstance(outcome, _MOVED):
+        if isinstance(outcome, MOVED):
             self._ask_again(asked, outcome)
         elif isinstance(outcome, Exception):
             asked.reply.set_exception(outcome)
@@ -228,7 +227,7 @@ class NatsRouter:
             return
         try:
             way(asked)
-        except _MOVED as error:
+        except MOVED as error:
             asked.is_here = False
             self._ask_again(asked, error)
         except Unavailable as error:
@@ -259,39 +258,13 @@ class NatsRouter:
 
     def _take_over(self, silent: Iterator[_Asked]) -> None:
         for asked in silent:
-            if not asked.reply.done():
-                self.counts.taken += 1
-                self._try(asked, self._on_nobody)
-
-    # The side that answers.
-
-    def _on_request(self, message: Msg) -> None:
-        call_id = self._subjects.read_call(message.subject)
-        if message.reply in self._answering:
-            return  # sent again while the first is being stored
-        if self._is_leaving or not self._local.has(call_id):
-            self._send(message.reply, write_reply(Fenced()))
-            return
-        asked = read_message(message.data)
-        reserved = not isinstance(asked, Accept | AcceptMany)
-        try:
-            inner = self._local.ask_here(call_id, asked, reserved=reserved)
-        except Unavailable as error:
-            self._send(message.reply, write_reply(error))
-            return
-        self.counts.answered += 1
-        self._answering.add(message.reply)
-        inner.add_done_callback(partial(self._answer, message.reply))
-
-    def _answer(self, subject: str, inner: "Future[Any]") -> None:
-        self._answering.discard(subject)
-        if not inner.cancelled():
-            self._send(subject, write_reply(inner.exception() or inner.result()))
+            self.counts.taken += 1
+            self._try(asked, self._on_nobody)
 
 
 def _take_while_settled(outcomes: Sequence[Any]) -> Iterator[Any]:
     for outcome in outcomes:
-        if isinstance(outcome, _MOVED):
+        if isinstance(outcome, MOVED):
             return
         yield outcome
 

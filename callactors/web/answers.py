@@ -314,6 +314,7 @@ class StatusInDetail(Status):
     events_come_late: str | None
     ai_step: AiStepInDetail
     held_back_by: Holder | None = may_be_absent()
+    cluster: Literal["joined", "alone"] | None = may_be_absent()
 
 
 class WrongField(Answer):

@@ -35,6 +35,8 @@ async def ready(request: web.Request) -> web.Response:
             "waiting": system.gate.waiting,
         },
     }
+    if system.router is not None:
+        detail["cluster"] = "joined" if system.router.is_up else "alone"
     try:
         system.admit()
         await system.ping()

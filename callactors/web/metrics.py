@@ -19,6 +19,7 @@ from prometheus_client.utils import floatToGoString
 from callactors.counts import Histogram
 from callactors.errors import StorageUnavailable
 from callactors.processors.gate import GateState
+from callactors.routing import Router
 from callactors.system import CallSystem
 from callactors.web.guard import GRANT
 from callactors.web.keys import get_calls
@@ -69,6 +70,8 @@ class SystemCollector(Collector):
         yield from self._collect_ai_step()
         yield from self._collect_calls()
         yield from self._collect_supervising()
+        if self._system.router is not None:
+            yield from self._collect_routing(self._system.router)
 
     def _collect_packets(self) -> Iterator[Metric]:
         counts = self._system.counts
@@ -136,6 +139,11 @@ class SystemCollector(Collector):
         yield Counter("callactors_supervisors_cut_off", "Those that did not read.", feed.cut_off)
         text = "How late the event loop was for what was due, ten times a second."
         yield _histogram("callactors_loop_lag_seconds", text, self._system.loop_lag.seconds)
+
+    def _collect_routing(self, router: Router) -> Iterator[Metric]:
+        yield Gauge("callactors_cluster_joined", "1 if the other servers are reached.", router.is_up)
+        routed = Counter("callactors_routed", "Messages between servers.", labels=["way"])
+        yield _with(routed, vars(router.counts))
 
 
 def _with(family: Family, values: Mapping[str, float]) -> Family:

@@ -12,6 +12,7 @@ from typing import Final
 
 from tests.benchmarks.body import body
 from tests.benchmarks.burst import burst
+from tests.benchmarks.cluster import cluster
 from tests.benchmarks.fairness import fairness
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
@@ -43,6 +44,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "telephony": telephony,
     "burst": burst,
     "metrics": metrics,
+    "cluster": cluster,
 }
 
 

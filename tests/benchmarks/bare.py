@@ -37,7 +37,7 @@ async def serve(app: web.Application) -> None:
     await runner.setup()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 2, 500)  # as the server does
+    gc.set_threshold(10_000, 2, 2)  # as the server does
     with socket.create_server(("127.0.0.1", 0)) as listener:
         await web.SockSite(runner, listener, backlog=1024).start()
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)

@@ -52,7 +52,7 @@ async def ask(port: int, request: bytes) -> Any:
     """Return the JSON that answers *request*."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        _, body = await _exchange(reader, writer, request)
+        _, body = await exchange(reader, writer, request)
     finally:
         writer.close()
     return json.loads(body)
@@ -77,13 +77,14 @@ async def _send(port: int, requests: Iterable[bytes], statuses: Counter[int]) ->
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         for request in requests:
-            status, _ = await _exchange(reader, writer, request)
+            status, _ = await exchange(reader, writer, request)
             statuses[status] += 1
     finally:
         writer.close()
 
 
-async def _exchange(reader: StreamReader, writer: StreamWriter, request: bytes) -> tuple[int, bytes]:
+async def exchange(reader: StreamReader, writer: StreamWriter, request: bytes) -> tuple[int, bytes]:
+    """Send *request* and return the status and the body of its answer."""
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     length = head.index(b"Content-Length: ") + 16
