@@ -1,7 +1,8 @@
 """NATS with TLS, passwords and permissions, as docs/nats.conf has them, and what is said if they are wrong.
 
 Tried here: passwords, tokens and credentials; permissions that suffice and let nothing else through; a wrong
-password, a wrong CA, a server without TLS, files that are none; a plain way that is refused.
+password, a wrong CA, a server without TLS, files that are none; a plain way that is refused; a NATS server
+of three that is killed.
 """
 
 import asyncio
@@ -223,6 +224,35 @@ def test_packets_go_nowhere_for_all_to_read(
     assert ("--nats-plaintext" in told) is is_refused
     assert "password" not in told
     assert cli.main([*asked, "--nats-plaintext"]) == 1, "it comes to the database, which is not there"
+
+
+@needs_nats
+async def test_one_nats_server_of_three_is_killed_and_no_call_moves(
+    dsn: str, sql: Sql, tmp_path: Path
+) -> None:
+    async with secured(tmp_path, size=3) as servers:
+        first, *others = servers
+        async with (
+            joined_by(options([first], tmp_path), dsn, "owner") as owner,
+            joined_by(options(others, tmp_path), dsn, "asking") as asking,
+        ):
+            await owner.accept("c", packet(1))
+            await asking.accept("c", packet(2))
+            port = connected_port(asking)
+            await next(one for one in others if one.port == port).kill()
+            accepted = await asyncio.gather(*(asking.accept("c", packet(n)) for n in range(3, 20)))
+            assert [one.total_received for one in accepted] == [*range(3, 20)]
+            assert not asking.has("c")
+            assert connected_port(asking) != port
+    assert await sql.fetchval("select epoch from calls") == 1
+
+
+def connected_port(system: CallSystem) -> int | None:
+    """The port of the NATS server that *system* is connected to."""
+    assert isinstance(system.router, NatsRouter)
+    client = system.router._link._client
+    assert client is not None
+    return client.connected_url.port if client.connected_url else None
 
 
 def settings(servers: Sequence[Nats], directory: Path, password: str = PASSWORD) -> Settings:

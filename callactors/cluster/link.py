@@ -91,8 +91,8 @@ class Link:
 
     @property
     def is_up(self) -> bool:
-        """Whether what we send to ourselves arrives."""
-        if self._client is None or not self._client.is_connected or len(self._out) > _MAX_OUT:
+        """Whether what we send to ourselves arrives, or has not been away for long."""
+        if self._client is None or len(self._out) > _MAX_OUT:
             return False
         return self._unheard_since is None or _now() - self._unheard_since < _PATIENCE
 
@@ -194,6 +194,8 @@ class Link:
     def _tell_change(self) -> None:
         if self.is_up is not self._was_up:
             self._was_up = not self._was_up
+            if self._client is not None and not self._was_up:
+                log.warning("NATS is away: calls are claimed where they are asked for")
             self._on_change()
 
     async def _subscribe(self, call_id: str, client: Client) -> None:
@@ -251,8 +253,9 @@ class Link:
     async def _on_disconnected(self) -> None:
         if self._client is None:
             return  # it is closed by us
-        log.warning("NATS is away: calls are claimed where they are asked for")
-        self._tell_change()
+        log.warning("the connection to NATS is lost")
+        if self._unheard_since is None:
+            self._unheard_since = _now()
 
     async def _on_reconnected(self) -> None:
         self._unheard_since = None
