@@ -17,7 +17,7 @@ import nats
 import pytest
 
 from callactors import cli
-from callactors.cluster import NatsOptions, NatsRouter
+from callactors.cluster import NatsOptions, NatsRouter, link
 from callactors.doctor.cluster import check_nats, check_version
 from callactors.doctor.findings import Level
 from callactors.errors import NatsFilesBroken
@@ -228,8 +228,9 @@ def test_packets_go_nowhere_for_all_to_read(
 
 @needs_nats
 async def test_one_nats_server_of_three_is_killed_and_no_call_moves(
-    dsn: str, sql: Sql, tmp_path: Path
+    dsn: str, sql: Sql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(link, "_PATIENCE", 30.0)  # however slow the machine is
     async with secured(tmp_path, size=3) as servers:
         first, *others = servers
         async with (
