@@ -62,9 +62,9 @@ class NatsOptions:
         if self.credentials is not None and not all(part in told for part in _IN_CREDENTIALS):
             raise NatsFilesBroken(f"{self.credentials} has no JWT and seed of a user")
 
-    def make_context(self) -> ssl.SSLContext:
-        """Return what servers are checked with."""
-        return ssl.create_default_context(cafile=self.ca)
+    def make_context(self) -> ssl.SSLContext | None:
+        """Return what servers are checked with, None if that is by the system's CAs."""
+        return None if self.ca is None else ssl.create_default_context(cafile=self.ca)
 
 
 def make_client(options: NatsOptions) -> Client:
@@ -112,7 +112,7 @@ async def connect(
         password=password,
         token=user if password is None else None,
         user_credentials=None if options.credentials is None else str(options.credentials),
-        tls=options.make_context(),
+        tls=options.make_context(),  # None: the library makes one if it comes to that
         max_reconnect_attempts=-1,
         reconnect_time_wait=_RECONNECT_WAIT,  # type: ignore[arg-type]  # it is slept
         connect_timeout=_PING_INTERVAL,
