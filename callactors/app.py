@@ -10,7 +10,7 @@ from aiohttp import web
 
 from callactors.actors.registry import RegistryLimits
 from callactors.deliveries import DeliveryOptions
-from callactors.errors import ClusterNeedsDatabase, NatsNotFound
+from callactors.errors import ClusterNeedsDatabase, NatsNotFound, NatsPlaintext
 from callactors.options import SystemOptions
 from callactors.processors.choice import open_processor
 from callactors.processors.gate import GateLimits
@@ -62,6 +62,8 @@ def _router(settings: Settings) -> Router | None:
         return None
     if settings.database_url is None:
         raise ClusterNeedsDatabase
+    if settings.open_nats and not settings.nats_plaintext:
+        raise NatsPlaintext(settings.open_nats)
     try:
         from callactors.cluster import NatsOptions, NatsRouter  # noqa: PLC0415  an extra, for who asks for it
     except ImportError:

@@ -16,6 +16,7 @@ from callactors.admin import add_keys_command, add_purge_command, run_keys, run_
 from callactors.doctor.command import add_doctor_command, run_doctor
 from callactors.errors import (
     KeysMissing,
+    NatsPlaintext,
     StartupError,
     UnknownDelivery,
     UnknownEndpoint,
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("transitions").setLevel(logging.WARNING)
     try:
         return _run(options)
-    except (WrongSettings, WrongUsage, WrongEndpoint, KeysMissing) as error:
+    except (WrongSettings, WrongUsage, WrongEndpoint, KeysMissing, NatsPlaintext) as error:
         return _refuse(str(error), 2)
     except (StartupError, UnknownKey, UnknownEndpoint, UnknownDelivery) as error:
         return _refuse(str(error), 1)
@@ -130,6 +131,11 @@ def _add_server_flags(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--nats-credentials", type=Path, help="what NATS wants to see of this server")
     command.add_argument("--nats-ca", type=Path, help="trust NATS servers with certificates of this CA")
+    command.add_argument(
+        "--nats-plaintext",
+        **flags,
+        help="go without TLS to NATS on other machines: packets can be read on the way",
+    )
     command.add_argument("--node", help="this server's own name (default the machine's, with the port)")
     command.add_argument("--uvloop", **flags, help="run on uvloop, which the extra of that name brings")
     command.add_argument(

@@ -16,6 +16,8 @@ CallactorsError
 │   ├── TlsFailed
 │   ├── UvloopNotFound
 │   ├── NatsNotFound
+│   ├── NatsFilesBroken
+│   ├── NatsPlaintext
 │   ├── ClusterNeedsDatabase
 │   └── SpeechNotFound
 ├── AudioNotStored                  of audio only length and digest were kept
@@ -184,6 +186,19 @@ class UvloopNotFound(StartupError):
 class NatsNotFound(StartupError):
     def __init__(self) -> None:
         super().__init__("nats-py is not installed: install callactors[cluster], or leave --nats out")
+
+
+class NatsFilesBroken(StartupError):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"NATS cannot be joined: {reason}; check --nats-credentials and --nats-ca")
+
+
+class NatsPlaintext(StartupError):
+    def __init__(self, hosts: Sequence[str]) -> None:
+        super().__init__(
+            f"whoever is on the way to NATS on {', '.join(hosts)} could read the packets: ask for TLS with"
+            " tls:// or --nats-ca, or add --nats-plaintext if the way is safe"
+        )
 
 
 class ClusterNeedsDatabase(StartupError):

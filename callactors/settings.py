@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationError
 from pydantic_core import PydanticCustomError
@@ -59,7 +60,8 @@ def _read_duration(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration), Field(gt=timedelta())]
 Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
-Server = Annotated[str, Field(pattern=r"^(nats|tls)://[^/?#\s]+$")]
+_HOST: Final = r"(\[[0-9A-Fa-f:.]+\]|[^/?#@:\s\[\]]+)"
+Server = Annotated[str, Field(pattern=rf"^(nats|tls)://([^/?#\s]*@)?{_HOST}(:\d{{1,5}})?$")]
 Servers = Annotated[tuple[Server, ...], NoDecode, BeforeValidator(_split)]
 Vendor = Literal["twilio", "texml", "signalwire", "plivo", "telnyx", "jambonz", "vonage"]
 VendorSecrets = Annotated[tuple[tuple[Vendor, SecretStr], ...], NoDecode, BeforeValidator(_split_pairs)]
@@ -102,6 +104,7 @@ class Settings(BaseSettings):
     nats: Servers = ()
     nats_credentials: Path | None = None
     nats_ca: Path | None = None
+    nats_plaintext: bool = False
     node: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/]+$")] | None = None
 
     grace: Seconds = 1.0
@@ -168,15 +171,27 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return _is_loopback(self.host)
+
+    @property
+    def open_nats(self) -> list[str]:
+        """Hosts of NATS servers on other machines that are not asked for TLS."""
+        if self.nats_ca is not None or any(server.startswith("tls://") for server in self.nats):
+            return []
+        hosts = [urlsplit(server).hostname or "" for server in self.nats]
+        return [host for host in hosts if not _is_loopback(host)]
 
     @property
     def open_files(self) -> int:
         """How many files the server may have open: one for each connection, and its own."""
         return self.max_connections + _OTHER_FILES
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_settings(flags: Mapping[str, Any]) -> Settings:

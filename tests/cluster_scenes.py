@@ -1,11 +1,13 @@
 """What the tests of several servers share: a NATS server of their own, and systems that it joins."""
 
 import asyncio
+import os
 import shutil
 import socket
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -21,11 +23,16 @@ needs_nats = pytest.mark.skipif(not PROGRAM, reason="there is no nats-server her
 
 
 class Nats:
-    """A NATS server that can be killed and started again, on the port it had."""
+    """A NATS server that can be killed and started again, on the port it had.
 
-    def __init__(self) -> None:
+    It is started in *directory*, with *variables* in its environment.
+    """
+
+    def __init__(self, directory: Path | None = None, variables: Mapping[str, str] | None = None) -> None:
         with socket.create_server(("127.0.0.1", 0)) as found:
             self.port: int = found.getsockname()[1]
+        self._directory = directory
+        self._environment = {**os.environ, **(variables or {})}
         self._process: Process | None = None
 
     @property
@@ -41,7 +48,11 @@ class Nats:
         """Start, and return when it listens."""
         where = ("-a", "127.0.0.1", "-p", str(self.port))
         self._process = await asyncio.create_subprocess_exec(
-            PROGRAM, *where, *flags, stdout=DEVNULL, stderr=DEVNULL
+            *(PROGRAM, *where, *flags),
+            cwd=self._directory,
+            env=self._environment,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
         )
         while True:
             try:
@@ -79,8 +90,14 @@ async def nats_server(*flags: str) -> AsyncIterator[Nats]:
 @asynccontextmanager
 async def joined(dsn: str, url: str, name: str, **options: Any) -> AsyncIterator[CallSystem]:
     """A system on *dsn* that has joined the others on the NATS server at *url*."""
-    router = NatsRouter(NatsOptions(servers=[url]))
-    async with running(dsn, router=router, node=name, **options) as system:
+    async with joined_by(NatsOptions(servers=[url]), dsn, name, **options) as system:
+        yield system
+
+
+@asynccontextmanager
+async def joined_by(nats: NatsOptions, dsn: str, name: str, **options: Any) -> AsyncIterator[CallSystem]:
+    """The same, on NATS as *nats* says."""
+    async with running(dsn, router=NatsRouter(nats), node=name, **options) as system:
         await until_up(system)
         yield system
 

@@ -1,4 +1,7 @@
-"""The unit, the image and the composition say what the server needs of them."""
+"""The unit, the image, the composition and the manifests say what the server needs of them.
+
+The manifests are held against the schemas of Kubernetes; no API server has taken them.
+"""
 
 import re
 import shutil
@@ -7,15 +10,20 @@ from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from callactors.settings import Settings
+from callactors.web.routes import ROUTES
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "docs" / "callactors.service"
 CONTAINER = ROOT / "examples" / "container"
+MANIFESTS = ROOT / "examples" / "kubernetes"
+KUBERNETES = ("1.29", "1.37")
 LONGEST_DRAIN = 17  # seconds, as docs/operating.md reckons
+VARIABLES = {f"CALLACTORS_{name.upper()}" for name in Settings.model_fields} | {"DATABASE_URL"}
 
 
 @pytest.fixture
@@ -73,5 +81,84 @@ def test_the_server_of_the_composition_waits_for_its_database(services: dict[str
 
 
 def test_the_composition_sets_what_there_is(services: dict[str, Any]) -> None:
-    known = {f"CALLACTORS_{name.upper()}" for name in Settings.model_fields} | {"DATABASE_URL"}
-    assert services["callactors"]["environment"].keys() <= known
+    assert services["callactors"]["environment"].keys() <= VARIABLES
+
+
+def read_manifests() -> list[dict[str, Any]]:
+    return [one for path in sorted(MANIFESTS.iterdir()) for one in yaml.safe_load_all(path.read_text())]
+
+
+def find(kind: str, name: str = "callactors") -> dict[str, Any]:
+    """The `spec` of the one manifest of *kind*."""
+    (found,) = [
+        one["spec"] for one in read_manifests() if one["kind"] == kind and one["metadata"]["name"] == name
+    ]
+    return dict(found)
+
+
+@pytest.fixture
+def pod() -> dict[str, Any]:
+    return dict(find("StatefulSet")["template"]["spec"])
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_knows_every_line_of_the_manifests(version: str) -> None:
+    for manifest in read_manifests():
+        kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_pods_set_what_there_is(pod: dict[str, Any]) -> None:
+    job = find("Job", "callactors-keys")["template"]["spec"]
+    for one in (pod, job):
+        names = {variable["name"] for variable in one["containers"][0]["env"]}
+        assert "DATABASE_URL" in names
+        assert names <= VARIABLES
+        assert one["enableServiceLinks"] is False, "Kubernetes would set CALLACTORS_PORT to a URL"
+    nodes = [one for one in pod["containers"][0]["env"] if one["name"] == "CALLACTORS_NODE"]
+    assert nodes[0]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
+def test_pods_are_asked_where_they_answer(pod: dict[str, Any]) -> None:
+    (container,) = pod["containers"]
+    assert container["ports"] == [{"name": "http", "containerPort": Settings().port}]
+    paths = {route.path for route in ROUTES}
+    asked = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert all(probe["path"] in paths and probe["port"] == "http" for probe in asked.values())
+    assert [probe["path"] for probe in asked.values()] == ["/health", "/health", "/ready"]
+    labels = find("StatefulSet")["template"]["metadata"]["labels"]
+    for kind, name in (("Service", "callactors"), ("Service", "callactors-nodes")):
+        assert find(kind, name)["selector"] == labels
+        assert find(kind, name)["ports"][0]["targetPort"] == "http"
+    for kind, key in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        assert find(kind)[key]["matchLabels"] == labels
+    assert find("StatefulSet")["serviceName"] == "callactors-nodes"
+    assert find("NetworkPolicy")["ingress"] == [{"ports": [{"port": Settings().port}]}]
+
+
+def test_pods_have_the_time_to_drain(pod: dict[str, Any]) -> None:
+    (container,) = pod["containers"]
+    _, slept = container["lifecycle"]["preStop"]["exec"]["command"]
+    readiness = container["readinessProbe"]
+    assert pod["terminationGracePeriodSeconds"] > int(slept) + LONGEST_DRAIN
+    assert int(slept) > readiness["periodSeconds"] * readiness["failureThreshold"]
+    startup = container["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] > Settings().database_patience
+
+
+def test_pods_are_no_root_and_show_what_nats_wants(pod: dict[str, Any]) -> None:
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsUser"] == 10_001
+    assert "USER 10001\n" in (CONTAINER / "Dockerfile").read_text()
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    mounted = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    volumes = {one["name"]: one for one in pod["volumes"]}
+    assert mounted.keys() == volumes.keys()
+    (ca,) = [one["value"] for one in container["env"] if one["name"] == "CALLACTORS_NATS_CA"]
+    (item,) = volumes["ca"]["secret"]["items"]
+    assert ca == f"{mounted['ca']}/{item['path']}"
+    extras = re.findall(r"\{wheel\}\[(.*?)\]", (CONTAINER / "Dockerfile").read_text())
+    assert "cluster" in extras[0].split(",")

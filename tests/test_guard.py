@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 from aiohttp import ClientResponse, WSServerHandshakeError, web
 from aiohttp.test_utils import TestClient, make_mocked_request
+from multidict import CIMultiDict
 from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors.access import EVERYTHING, Grant, Scope
@@ -365,6 +366,13 @@ def test_only_trusted_proxies_speak_for_others(forwarded: str | None, wanted: st
     trusting = Guard(GuardRules(proxies=settings.trusted_proxies), Limits())
     assert trusting.client_address(request) == wanted
     assert Guard(GuardRules(), Limits()).client_address(request) == "127.0.0.1"
+
+
+def test_the_line_that_a_proxy_adds_counts_before_the_clients() -> None:
+    headers = CIMultiDict([("X-Forwarded-For", "198.51.100.7"), ("X-Forwarded-For", "203.0.113.9")])
+    request = make_mocked_request("GET", "/", headers=headers).clone(remote="127.0.0.1")
+    rules = GuardRules(proxies=Settings(trusted_proxies="127.0.0.1").trusted_proxies)
+    assert Guard(rules, Limits()).client_address(request) == "203.0.113.9"
 
 
 async def test_refusals_beyond_their_pace_wait_and_nothing_else_does(

@@ -2,20 +2,19 @@
 
 import asyncio
 import logging
-import ssl
 from asyncio import Task
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final, Protocol
 
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+
+from callactors.cluster.connection import TROUBLE, NatsOptions, close, connect, make_client
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ _PROBE_INTERVAL: Final = 0.5
 _PATIENCE: Final = 1.0  # seconds that a message to ourselves may take
 _RENEWAL: Final = 5.0  # seconds of silence behind which the connection is made anew
 _RECONNECT_WAIT: Final = 0.1
-_PING_INTERVAL: Final = 2
+_TELL_INTERVAL: Final = 10.0  # seconds between two lines of the log that say what is wrong
 _MAX_OUT: Final = 10_000  # messages that wait to be sent
 _SELF: Final = "self"
 
@@ -34,15 +33,6 @@ class Send(Protocol):
     """Sends *payload* to a subject; *reply* is where its answer goes."""
 
     def __call__(self, subject: str, payload: bytes, reply: str = "") -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NatsOptions:
-    """Where NATS is, and what it wants to see: a credentials file, a CA to trust instead of the system's."""
-
-    servers: Sequence[str]
-    credentials: Path | None = None
-    ca: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +87,12 @@ class Link:
         self._has_out = asyncio.Event()
         self._draining: set[Task[None]] = set()
         self._unheard_since: float | None = None
+        self._told_at = float("-inf")
 
     @property
     def is_up(self) -> bool:
-        """Whether what we send to ourselves arrives."""
-        if self._client is None or not self._client.is_connected or len(self._out) > _MAX_OUT:
+        """Whether what we send to ourselves arrives, or has not been away for long."""
+        if self._client is None or len(self._out) > _MAX_OUT:
             return False
         return self._unheard_since is None or _now() - self._unheard_since < _PATIENCE
 
@@ -114,17 +105,18 @@ class Link:
         """Serve until cancelled."""
         while True:
             self._closed.clear()
-            client = Client()
+            client = make_client(self._options)
             try:
                 await self._connect(client)
                 await self._serve(client)
-            except (nats.errors.Error, OSError, TimeoutError) as error:
-                log.warning("the connection to NATS is closed, another is made: %s", _name(error))
+                if client.last_error is not None:
+                    self._tell_trouble(client.last_error)
+            except (*TROUBLE, ValueError) as error:  # also of a seed that is none
+                self._tell_trouble(error)
             finally:
                 self._client = None
                 self._tell_change()
-                with suppress(nats.errors.Error, OSError):
-                    await client.close()
+                await close(client)
             await asyncio.sleep(_RECONNECT_WAIT)
 
     def poke(self) -> None:
@@ -155,21 +147,14 @@ class Link:
         return [*self._held]
 
     async def _connect(self, client: Client) -> None:
-        options = self._options
-        await client.connect(
-            [*options.servers],
+        await connect(
+            client,
+            self._options,
             name=f"callactors {self._subjects.boot}",
-            user_credentials=None if options.credentials is None else str(options.credentials),
-            tls=None if options.ca is None else ssl.create_default_context(cafile=options.ca),
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=_RECONNECT_WAIT,  # type: ignore[arg-type]  # it is slept
-            connect_timeout=_PING_INTERVAL,
-            ping_interval=_PING_INTERVAL,
-            max_outstanding_pings=2,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            closed_cb=self._on_closed,
+            on_error=self._on_error,
+            on_disconnected=self._on_disconnected,
+            on_reconnected=self._on_reconnected,
+            on_closed=self._on_closed,
         )
 
     async def _serve(self, client: Client) -> None:
@@ -209,6 +194,8 @@ class Link:
     def _tell_change(self) -> None:
         if self.is_up is not self._was_up:
             self._was_up = not self._was_up
+            if self._client is not None and not self._was_up:
+                log.warning("NATS is away: calls are claimed where they are asked for")
             self._on_change()
 
     async def _subscribe(self, call_id: str, client: Client) -> None:
@@ -250,14 +237,25 @@ class Link:
             self._on_poke()
 
     async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, nats.errors.Error | OSError | TimeoutError):
-            log.debug("NATS: %s", _name(error))
+        if isinstance(error, TROUBLE):
+            self._tell_trouble(error)
         else:
             log.error("a message could not be taken", exc_info=error)
 
+    def _tell_trouble(self, error: Exception) -> None:
+        """Say what is wrong, but not each time: one thing may be wrong with each packet."""
+        if _now() - self._told_at < _TELL_INTERVAL:
+            log.debug("trouble with NATS: %s", _name(error))
+        else:
+            self._told_at = _now()
+            log.warning("trouble with NATS: %s", _name(error))
+
     async def _on_disconnected(self) -> None:
-        log.warning("NATS is away: calls are claimed where they are asked for")
-        self._tell_change()
+        if self._client is None:
+            return  # it is closed by us
+        log.warning("the connection to NATS is lost")
+        if self._unheard_since is None:
+            self._unheard_since = _now()
 
     async def _on_reconnected(self) -> None:
         self._unheard_since = None
@@ -274,7 +272,7 @@ async def _publish(subject: str, payload: bytes, reply: str, client: Client) -> 
 
 
 async def _drain(subscription: Subscription) -> None:
-    with suppress(nats.errors.Error, OSError, TimeoutError):
+    with suppress(*TROUBLE):
         await subscription.drain()  # type: ignore[no-untyped-call]
 
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from callactors.cluster.answering import MOVED, Answering
-from callactors.cluster.link import Link, NatsOptions, Subjects
+from callactors.cluster.connection import NatsOptions
+from callactors.cluster.link import Link, Subjects
 from callactors.cluster.wire import VERSION, read_reply, write_message
 from callactors.errors import Overloaded, StorageUnavailable, Unavailable
 from callactors.facts import Accepted
@@ -69,9 +70,14 @@ class _Asked:
 
 
 class NatsRouter:
-    """Routes by NATS: see `routing.Router`."""
+    """Routes by NATS: see `routing.Router`.
+
+    Raises:
+        NatsFilesBroken: the credentials or the CA cannot be used.
+    """
 
     def __init__(self, options: NatsOptions) -> None:
+        options.check_files()
         self.counts = RouteCounts()
         self._options = options
         self._numbers = count(1)

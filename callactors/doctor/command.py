@@ -8,7 +8,7 @@ from callactors.app import data_dir_of
 from callactors.doctor.database import check_database
 from callactors.doctor.findings import Finding, Level, error, ok, warning
 from callactors.doctor.machine import check_extras, check_files, check_own_postgres
-from callactors.errors import TlsFailed
+from callactors.errors import NatsNotFound, TlsFailed
 from callactors.settings import Settings
 from callactors.store.embedded import find_running
 from callactors.tls import make_context
@@ -42,7 +42,7 @@ def add_doctor_command(
 async def run_doctor(settings: Settings, options: argparse.Namespace) -> Diagnosis:
     """Do what `doctor` was asked for."""
     found = [*await _look_at_database(settings), check_files(settings), _check_tls(settings)]
-    found += check_extras(settings)
+    found += [*check_extras(settings), *await _look_at_nats(settings)]
     return diagnose(found, is_strict=options.strict, as_json=options.json)
 
 
@@ -72,6 +72,16 @@ async def _look_at_database(settings: Settings) -> list[Finding]:
         text = "the own PostgreSQL does not run, so that nothing in it was looked at"
         return [*found, warning("database", text, "start the server, and ask again")]
     return [*found, *await check_database(dsn, settings)]
+
+
+async def _look_at_nats(settings: Settings) -> list[Finding]:
+    if not settings.nats:
+        return []
+    try:
+        from callactors.doctor.cluster import check_nats  # noqa: PLC0415  an extra, for who asks for it
+    except ImportError:
+        return [error("nats", str(NatsNotFound()))]
+    return await check_nats(settings)
 
 
 def _check_tls(settings: Settings) -> Finding:

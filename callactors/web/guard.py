@@ -138,7 +138,9 @@ class Guard:
     def client_address(self, request: web.Request) -> str:
         """Return whose request it is: the last that no trusted proxy speaks for."""
         address = request.remote or ""
-        for told in reversed(request.headers.get(hdrs.X_FORWARDED_FOR, "").split(",")):
+        # A proxy may add a line of its own to those of the client.
+        lines = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+        for told in reversed(",".join(lines).split(",")):
             if not told.strip() or not self._is_proxy(address):
                 break
             address = told.strip()
