@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from callactors.cluster import NatsOptions, NatsRouter
+from callactors.routing import RouteCounts
 from callactors.system import CallSystem
 from tests.scenes import running
 from tests.storage import until_true
@@ -99,3 +100,9 @@ async def until_up(system: CallSystem, is_up: bool = True) -> None:
     router = system.router
     assert router is not None
     await until_true(lambda: router.is_up is is_up)
+
+
+def counts(system: CallSystem) -> RouteCounts:
+    """What *system*'s router did."""
+    assert system.router is not None
+    return system.router.counts

@@ -119,12 +119,13 @@ class Link:
                 await self._connect(client)
                 await self._serve(client)
             except (nats.errors.Error, OSError, TimeoutError) as error:
-                log.warning("the connection to NATS is closed, another is made: %s", _name(error))
+                log.warning("NATS is away, calls are claimed where they are asked for: %s", _name(error))
             finally:
                 self._client = None
                 self._tell_change()
-                with suppress(nats.errors.Error, OSError):
-                    await client.close()
+                with suppress(nats.errors.Error, OSError, TimeoutError):
+                    async with asyncio.timeout(_PATIENCE):  # what NATS does not read is not waited for
+                        await client.close()
             await asyncio.sleep(_RECONNECT_WAIT)
 
     def poke(self) -> None:
@@ -161,14 +162,13 @@ class Link:
             name=f"callactors {self._subjects.boot}",
             user_credentials=None if options.credentials is None else str(options.credentials),
             tls=None if options.ca is None else ssl.create_default_context(cafile=options.ca),
+            allow_reconnect=False,  # it would subscribe again to what was let go meanwhile
             max_reconnect_attempts=-1,
             reconnect_time_wait=_RECONNECT_WAIT,  # type: ignore[arg-type]  # it is slept
             connect_timeout=_PING_INTERVAL,
             ping_interval=_PING_INTERVAL,
             max_outstanding_pings=2,
             error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
             closed_cb=self._on_closed,
         )
 
@@ -193,6 +193,7 @@ class Link:
         for error in ended:
             if isinstance(error, Exception):
                 raise error
+        raise nats.errors.ConnectionClosedError
 
     def _put(self, act: _Act) -> None:
         if self._client is not None:
@@ -223,14 +224,11 @@ class Link:
     async def _probe(self, client: Client) -> None:
         """Send ourselves something again and again; a connection that brings nothing is made anew."""
         while True:
-            if client.is_connected:
-                if self._unheard_since is None:
-                    self._unheard_since = _now()
-                elif _now() - self._unheard_since > _RENEWAL:
-                    log.warning("NATS brings nothing any more: connecting anew")
-                    self._unheard_since = _now()
-                    await client.force_reconnect()
-                self.send(self._subjects.of_answer(_SELF), b"")
+            if self._unheard_since is None:
+                self._unheard_since = _now()
+            elif _now() - self._unheard_since > _RENEWAL:
+                raise nats.errors.StaleConnectionError
+            self.send(self._subjects.of_answer(_SELF), b"")
             self._tell_change()
             await asyncio.sleep(_PROBE_INTERVAL)
 
@@ -255,15 +253,6 @@ class Link:
         else:
             log.error("a message could not be taken", exc_info=error)
 
-    async def _on_disconnected(self) -> None:
-        log.warning("NATS is away: calls are claimed where they are asked for")
-        self._tell_change()
-
-    async def _on_reconnected(self) -> None:
-        self._unheard_since = None
-        log.info("NATS is back")
-        self._tell_change()
-
     async def _on_closed(self) -> None:
         self._closed.set()
 
@@ -275,7 +264,8 @@ async def _publish(subject: str, payload: bytes, reply: str, client: Client) -> 
 
 async def _drain(subscription: Subscription) -> None:
     with suppress(nats.errors.Error, OSError, TimeoutError):
-        await subscription.drain()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(_RENEWAL):  # it waits for ever if the connection closes meanwhile
+            await subscription.drain()  # type: ignore[no-untyped-call]
 
 
 def _name(error: Exception) -> str:
