@@ -1,9 +1,15 @@
 """What comes late, too often, or from servers that do not have the call, between several servers."""
 
+import nats
+from nats.aio.msg import Msg
+
 from callactors.actors.registry import RegistryLimits
+from callactors.cluster.wire import write_reply
+from callactors.errors import Fenced
 from tests.cluster_scenes import counts, joined, nats_server, needs_nats, until_up
 from tests.proxy import Wire, proxy_to
 from tests.scenes import Sql, packet, until
+from tests.storage import locked, until_true, until_waiting
 
 pytestmark = needs_nats
 
@@ -25,3 +31,24 @@ async def test_a_call_that_was_let_go_while_nats_was_not_reached_is_not_asked_fo
             await until_up(first)
             assert (await second.accept("c", packet(11))).total_received == 11
             assert counts(second).moved == 0
+
+
+async def test_that_a_call_has_moved_counts_once_however_many_say_so(dsn: str, sql: Sql) -> None:
+    async def refuse(message: Msg) -> None:
+        for _ in range(20):
+            await message.respond(write_reply(Fenced()))
+
+    async with (
+        nats_server() as server,
+        joined(dsn, server.url, "first") as first,
+        joined(dsn, server.url, "second") as second,
+        await nats.connect(server.url) as others,
+    ):
+        await first.accept("c", packet(1))
+        await others.subscribe("callactors.*.*.call.c", cb=refuse)
+        await others.flush()
+        async with locked(dsn, "c"):
+            reply = second.accept("c", packet(2))
+            await until_true(lambda: counts(second).moved > 0)
+            await until_waiting(sql)
+        assert (await reply).total_received == 2
