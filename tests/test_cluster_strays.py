@@ -6,6 +6,7 @@ from nats.aio.msg import Msg
 from callactors.actors.registry import RegistryLimits
 from callactors.cluster.wire import write_reply
 from callactors.errors import Fenced
+from callactors.facts import Accepted
 from tests.cluster_scenes import counts, joined, nats_server, needs_nats, until_up
 from tests.proxy import Wire, proxy_to
 from tests.scenes import Sql, packet, until
@@ -52,3 +53,29 @@ async def test_that_a_call_has_moved_counts_once_however_many_say_so(dsn: str, s
             await until_true(lambda: counts(second).moved > 0)
             await until_waiting(sql)
         assert (await reply).total_received == 2
+
+
+async def test_an_answer_in_part_that_comes_late_is_not_added_to_the_whole(dsn: str, sql: Sql) -> None:
+    heard: dict[str, Msg] = {}
+
+    async def keep(message: Msg) -> None:
+        heard[message.subject[-1]] = message
+
+    async with (
+        nats_server() as server,
+        joined(dsn, server.url, "only") as system,
+        await nats.connect(server.url) as others,
+    ):
+        await others.subscribe("callactors.*.*.call.*", cb=keep)
+        await others.flush()
+        await sql.execute("insert into calls (call_id) values ('c')")
+        async with locked(dsn, "c"):
+            reply = system.accept_many("c", [packet(2), packet(1)])
+            await until_waiting(sql)
+            accepted = Accepted("", 2, False, False, (1, 1), 1, ())
+            await heard["c"].respond(write_reply([accepted, Fenced()]))
+            behind = system.accept("d", packet(2))
+            await until_true(lambda: "d" in heard)
+            await heard["d"].respond(write_reply(accepted))
+            await behind
+        assert [one.sequence for one in await reply if isinstance(one, Accepted)] == [2, 1]

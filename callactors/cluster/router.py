@@ -202,6 +202,8 @@ class NatsRouter:
     def _take_many(self, asked: _Asked, packets: Sequence[Any], outcomes: Sequence[Any]) -> None:
         """Keep the outcomes up to the first packet that met another owner, and ask again for the rest."""
         done = [*_take_while_settled(outcomes)]
+        if asked.is_here and len(done) < len(outcomes):
+            return  # a late answer in part: all of them were asked here since
         asked.before += done
         if len(done) == len(outcomes):
             asked.reply.set_result(asked.before)
