@@ -1,7 +1,9 @@
 """What the tests of several servers share: a NATS server of their own, and systems that it joins."""
 
 import asyncio
+import os
 import shutil
+import signal
 import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
@@ -60,10 +62,16 @@ class Nats:
             self._process.kill()
             await self._process.wait()
 
-    def freeze(self) -> None:
-        """Let it stand still, its connections open."""
+    async def freeze(self) -> None:
+        """Let it stand still, its connections open, and return when all of its threads do."""
         assert self._process is not None
-        self._process.send_signal(19)
+        self._process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, self._process.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
 
 @asynccontextmanager

@@ -224,7 +224,7 @@ async def test_nats_that_stands_still_is_found_out(dsn: str, sql: Sql) -> None:
         joined(dsn, server.url, "second") as second,
     ):
         await first.accept("c", packet(1))
-        server.freeze()
+        await server.freeze()
         accepted = await second.accept("c", packet(2))
         assert accepted.total_received == 2
         assert await epoch(sql) == 2
