@@ -7,7 +7,8 @@ from callactors.actors.registry import RegistryLimits
 from callactors.cluster.wire import write_reply
 from callactors.errors import Fenced
 from callactors.facts import Accepted
-from tests.cluster_scenes import counts, joined, nats_server, needs_nats, until_up
+from callactors.messages import Wake
+from tests.cluster_scenes import cluster, counts, joined, nats_server, needs_nats, until_up
 from tests.proxy import Wire, proxy_to
 from tests.scenes import Sql, packet, until
 from tests.storage import locked, until_true, until_waiting
@@ -79,3 +80,15 @@ async def test_an_answer_in_part_that_comes_late_is_not_added_to_the_whole(dsn: 
             await heard["d"].respond(write_reply(accepted))
             await behind
         assert [one.sequence for one in await reply if isinstance(one, Accepted)] == [2, 1]
+
+
+async def test_a_server_hears_nothing_for_a_call_that_it_has_not_claimed(dsn: str, sql: Sql) -> None:
+    async with cluster(dsn, 3) as (first, second, third):
+        await first.accept("c", packet(1))
+        async with locked(dsn, "c"):
+            second.registry.tell("c", Wake())
+            await until_waiting(sql)
+            reply = third.accept("c", packet(2))
+            await until_true(lambda: counts(first).answered == 1)
+        assert (await reply).total_received == 2
+        assert counts(second).answered == 0

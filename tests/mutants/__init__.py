@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from tests.mutants import calls, storage, watching
+from tests.mutants import calls, cluster, storage, watching
 
-MUTANTS: Final = (*storage.MUTANTS, *calls.MUTANTS, *watching.MUTANTS)
+MUTANTS: Final = (*storage.MUTANTS, *calls.MUTANTS, *watching.MUTANTS, *cluster.MUTANTS)
