@@ -32,14 +32,14 @@ from callactors.simulate.command import WrongUsage, run_replay, run_simulate
 from callactors.webhook_commands import add_webhooks_command, run_webhooks
 
 _INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
-_NOT_HTTP: Final = (HttpProcessingError, web.RequestPayloadError)
+_OF_CLIENTS: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionResetError)
 _CLIENTS: Final = {"simulate": run_simulate, "replay": run_replay}
 _AT_THE_DATABASE: Final = {"keys": run_keys, "purge": run_purge, "webhooks": run_webhooks}
 
 
 def _is_worth_telling(record: logging.LogRecord) -> bool:
-    """Whether aiohttp tells of something else than a client's bytes that are no HTTP, which it repeats."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], _NOT_HTTP)
+    """Whether aiohttp tells of something else than a client that sends what is no HTTP, or has hung up."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], _OF_CLIENTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
