@@ -1,6 +1,11 @@
 """What comes late, too often, or from servers that do not have the call, between several servers."""
 
+import asyncio
+import gc
+import logging
+
 import nats
+import pytest
 from nats.aio.msg import Msg
 
 from callactors.actors.registry import RegistryLimits
@@ -92,3 +97,23 @@ async def test_a_server_hears_nothing_for_a_call_that_it_has_not_claimed(dsn: st
             await until_true(lambda: counts(first).answered == 1)
         assert (await reply).total_received == 2
         assert counts(second).answered == 0
+
+
+async def test_a_nats_server_that_died_while_it_read_nothing_is_joined_again(
+    dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        nats_server() as server,
+        joined(dsn, server.url, "first") as first,
+        joined(dsn, server.url, "second") as second,
+    ):
+        await first.accept("c", packet(1))
+        await server.freeze()
+        many = (second.accept("c", packet(number, "x" * 20_000)) for number in range(2, 2_000))
+        await asyncio.gather(*many, return_exceptions=True)
+        await server.kill()
+        await until_up(second, False)
+        await server.start()
+        await until_up(second)
+    gc.collect()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -68,10 +68,18 @@ class NatsOptions:
 
 def make_client(options: NatsOptions) -> Client:
     """Return a client that can be connected."""
-    return _TlsClient() if options.needs_tls else Client()
+    return _TlsClient() if options.needs_tls else _Client()
 
 
-class _TlsClient(Client):
+class _Client(Client):
+    """Closes in order when the connection is lost; the library stops half-way if more was to be sent."""
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self._pending, self._pending_data_size = [], 0
+        await super()._process_op_err(e)
+
+
+class _TlsClient(_Client):
     """Shows nothing to a server that says it has no TLS; the library would, whatever the URL says."""
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _PROBE_INTERVAL: Final = 0.5
 _PATIENCE: Final = 1.0  # seconds that a message to ourselves may take
-_RENEWAL: Final = 5.0  # seconds of silence behind which the connection is made anew
+_RENEWAL: Final = 10.0  # seconds of silence behind which a connection is made anew that answers pings
 _RECONNECT_WAIT: Final = 0.1
 _TELL_INTERVAL: Final = 10.0  # seconds between two lines of the log that say what is wrong
 _MAX_OUT: Final = 10_000  # messages that wait to be sent
@@ -171,9 +171,9 @@ class Link:
         finally:
             for task in (*tasks, closed):
                 task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-        for error in ended:
-            if isinstance(error, Exception):
+            ended, _ = await asyncio.wait(tasks, timeout=_PATIENCE)  # the client may swallow it
+        for task in ended:
+            if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         raise ConnectionClosedError
 
@@ -193,7 +193,7 @@ class Link:
             self._has_out.set()
 
     async def _write(self, client: Client) -> None:
-        while True:
+        while client.is_connected:
             await self._has_out.wait()
             self._has_out.clear()
             while self._out:
