@@ -109,7 +109,7 @@ def lacks_nats() -> str | None:
 
 
 def _cluster(name: str, strike: Strike, **options: Any) -> Nemesis:
-    nemesis = Nemesis(name=name, strike=strike, servers=3, is_cluster=True, patience=1.5, lacks=lacks_nats)
+    nemesis = Nemesis(name=name, strike=strike, servers=3, is_cluster=True, patience=2.0, lacks=lacks_nats)
     return replace(nemesis, **options)
 
 
