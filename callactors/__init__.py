@@ -3,6 +3,7 @@
 from callactors.access import Grant, Scope
 from callactors.call_actor import CallActor, CallServices
 from callactors.call_events import CallEvent
+from callactors.deliveries import DeliveryOptions
 from callactors.errors import AudioNotStored, CallactorsError
 from callactors.facts import Accepted, Completed, Event, EventKind
 from callactors.messages import Message, OwnMessage
@@ -37,6 +38,7 @@ __all__ = [
     "CallactorsError",
     "CompleteRequest",
     "Completed",
+    "DeliveryOptions",
     "Done",
     "EndReason",
     "Event",

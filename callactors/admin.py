@@ -19,14 +19,15 @@ from callactors.store.connection import Connection, connected, wait_for_database
 from callactors.store.embedded import EmbeddedPostgres, find_running
 from callactors.store.migrations import migrate
 
-_CODES: Final = (
+CODES: Final = (
     "It works on the database of DATABASE_URL, or on the own PostgreSQL, whether it runs or not. Exit codes:"
     " 0 done; 1 it could not be done; 2 wrong usage or settings; 130 Ctrl-C."
 )
 _HEAD: Final = ("id", "scopes", "prefix", "made", "ends", "state", "note")
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str) -> timedelta:
+    """Return the duration in *text*, an argument."""
     try:
         return read_duration(text)
     except ValueError as error:
@@ -45,10 +46,10 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "keys",
         help="make, list, revoke and rotate API keys",
         description="API keys: every server on the database knows of a change within seconds.",
-        epilog=_CODES,
+        epilog=CODES,
     )
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = _add_action(actions, "create", "make a key and print it; it cannot be shown again")
+    create = add_action(actions, "create", "make a key and print it; it cannot be shown again")
     create.add_argument(
         "--scope",
         action="append",
@@ -56,15 +57,15 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         choices=[*Scope],
         help="what it opens; may be given several times",
     )
-    create.add_argument("--expires", type=_duration, metavar="DURATION", help="when it ends, as 90d")
+    create.add_argument("--expires", type=duration, metavar="DURATION", help="when it ends, as 90d")
     create.add_argument("--prefix", type=_prefix, default="", help="only for calls whose ids begin with this")
     create.add_argument("--note", default="", help="what it is for, for the list")
-    _add_action(actions, "list", "show all keys, without what would open anything")
-    revoke = _add_action(actions, "revoke", "end a key now; its open sockets are closed within 5 s")
-    rotate = _add_action(actions, "rotate", "make a key that opens the same; the old one ends later")
+    add_action(actions, "list", "show all keys, without what would open anything")
+    revoke = add_action(actions, "revoke", "end a key now; its open sockets are closed within 5 s")
+    rotate = add_action(actions, "rotate", "make a key that opens the same; the old one ends later")
     rotate.add_argument(
         "--overlap",
-        type=_duration,
+        type=duration,
         default=timedelta(days=1),
         metavar="DURATION",
         help="how long the old one goes on (default 1d)",
@@ -73,10 +74,11 @@ def add_keys_command(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         action.add_argument("key_id", metavar="ID", help="the part between the underscores")
 
 
-def _add_action(
+def add_action(
     actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
 ) -> argparse.ArgumentParser:
-    action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=_CODES)
+    """Add an action that works at the database to those of a command."""
+    action = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=CODES)
     _add_data_dir(action)
     return action
 
@@ -87,11 +89,11 @@ def add_purge_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         "purge",
         help="delete calls that ended long ago",
         description="Delete calls that ended long ago, with all they have; servers may go on meanwhile.",
-        epilog=_CODES,
+        epilog=CODES,
     )
     purging.add_argument(
         "--older-than",
-        type=_duration,
+        type=duration,
         required=True,
         metavar="DURATION",
         help="how long ago they must have ended, as 90d",
@@ -105,10 +107,10 @@ async def run_purge(settings: Settings, options: argparse.Namespace) -> str:
     Raises:
         StartupError: the database cannot be used.
     """
-    async with _database(settings) as connection:
+    async with open_database(settings) as connection:
         purged = await purge(connection, older_than=options.older_than)
         detail = {"older_than": str(options.older_than), "calls": purged}
-        await try_to_write_audit(connection, _actor(), "calls purged", detail=detail)
+        await try_to_write_audit(connection, name_actor(), "calls purged", detail=detail)
         return f"calls purged: {purged}"
 
 
@@ -116,7 +118,8 @@ def _add_data_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument("--data-dir", help="where the own PostgreSQL keeps its data")
 
 
-def _actor() -> str:
+def name_actor() -> str:
+    """Return who works at the command line, as the audit has it."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
@@ -127,8 +130,8 @@ async def run_keys(settings: Settings, options: argparse.Namespace) -> str:
         UnknownKey: there is no such key.
         StartupError: the database cannot be used.
     """
-    async with _database(settings) as connection:
-        actor = _actor()
+    async with open_database(settings) as connection:
+        actor = name_actor()
         match options.action:
             case "create":
                 return await create_key(
@@ -145,11 +148,11 @@ async def run_keys(settings: Settings, options: argparse.Namespace) -> str:
             case "rotate":
                 return await rotate_key(connection, actor, options.key_id, overlap=options.overlap)
             case _:
-                return _table(await list_keys(connection))
+                return make_table(_HEAD, *map(_row, await list_keys(connection)))
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Connection]:
+async def open_database(settings: Settings) -> AsyncIterator[Connection]:
     """Connect to the servers' database; the own PostgreSQL is started if it does not run."""
     dsn = settings.database_url or find_running(data_dir_of(settings))
     if dsn is None:
@@ -171,8 +174,8 @@ async def _connected(dsn: str) -> AsyncIterator[Connection]:
         yield connection
 
 
-def _table(keys: Sequence[StoredKey]) -> str:
-    rows = [_HEAD, *map(_row, keys)]
+def make_table(*rows: Sequence[str]) -> str:
+    """Return *rows* in columns, the first being their names."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
@@ -184,12 +187,13 @@ def _row(key: StoredKey) -> tuple[str, ...]:
         key.key_id,
         ",".join(key.scopes),
         key.prefix,
-        _time(key.created_at),
-        _time(key.expires_at),
+        tell_minute(key.created_at),
+        tell_minute(key.expires_at),
         state,
         key.note,
     )
 
 
-def _time(at: datetime | None) -> str:
+def tell_minute(at: datetime | None) -> str:
+    """Return *at* as a table has it."""
     return "-" if at is None else f"{at:%Y-%m-%d %H:%M}Z"

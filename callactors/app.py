@@ -9,6 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from callactors.actors.registry import RegistryLimits
+from callactors.deliveries import DeliveryOptions
 from callactors.errors import ClusterNeedsDatabase, NatsNotFound, NatsPlaintext
 from callactors.options import SystemOptions
 from callactors.processors.choice import open_processor
@@ -144,4 +145,5 @@ def _options(settings: Settings) -> SystemOptions:
             resident=settings.max_resident,
             idle_timeout=settings.idle_timeout,
         ),
+        deliveries=DeliveryOptions(is_private_allowed=settings.webhook_allow_private),
     )

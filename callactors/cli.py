@@ -14,22 +14,32 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from callactors.admin import add_keys_command, add_purge_command, run_keys, run_purge
 from callactors.doctor.command import add_doctor_command, run_doctor
-from callactors.errors import KeysMissing, NatsPlaintext, StartupError, UnknownKey, WrongSettings
+from callactors.errors import (
+    KeysMissing,
+    NatsPlaintext,
+    StartupError,
+    UnknownDelivery,
+    UnknownEndpoint,
+    UnknownKey,
+    WrongEndpoint,
+    WrongSettings,
+)
 from callactors.logs import set_up_logs
 from callactors.serve import serve
 from callactors.settings import read_settings
 from callactors.simulate.arguments import add_replay_command, add_simulate_command
 from callactors.simulate.command import WrongUsage, run_replay, run_simulate
+from callactors.webhook_commands import add_webhooks_command, run_webhooks
 
 _INTERRUPTED: Final = 130  # as shells have it: 128 and the number of SIGINT
-_NOT_HTTP: Final = (HttpProcessingError, web.RequestPayloadError)
+_OF_CLIENTS: Final = (HttpProcessingError, web.RequestPayloadError, ConnectionResetError)
 _CLIENTS: Final = {"simulate": run_simulate, "replay": run_replay}
-_AT_THE_DATABASE: Final = {"keys": run_keys, "purge": run_purge}
+_AT_THE_DATABASE: Final = {"keys": run_keys, "purge": run_purge, "webhooks": run_webhooks}
 
 
 def _is_worth_telling(record: logging.LogRecord) -> bool:
-    """Whether aiohttp tells of something else than a client's bytes that are no HTTP, which it repeats."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], _NOT_HTTP)
+    """Whether aiohttp tells of something else than a client that sends what is no HTTP, or has hung up."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], _OF_CLIENTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,9 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("transitions").setLevel(logging.WARNING)
     try:
         return _run(options)
-    except (WrongSettings, WrongUsage, KeysMissing, NatsPlaintext) as error:
+    except (WrongSettings, WrongUsage, WrongEndpoint, KeysMissing, NatsPlaintext) as error:
         return _refuse(str(error), 2)
-    except (StartupError, UnknownKey) as error:
+    except (StartupError, UnknownKey, UnknownEndpoint, UnknownDelivery) as error:
         return _refuse(str(error), 1)
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -94,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_server_flags(serving)
     add_keys_command(commands)
     add_purge_command(commands)
+    add_webhooks_command(commands)
     _add_server_flags(add_doctor_command(commands))
     add_simulate_command(commands)
     add_replay_command(commands)

@@ -24,6 +24,9 @@ CallactorsError
 ├── UnknownAudio                    audio is encoded as nothing here can decode
 ├── LogPurged                       events behind a position of the log are gone
 ├── UnknownKey                      no such API key, or one that has ended
+├── UnknownEndpoint                 no such endpoint of webhooks
+├── UnknownDelivery                 nothing was to be delivered of what is named
+├── WrongEndpoint                   no endpoint can have this URL
 ├── BadTransition                   a trigger that the present state does not know
 ├── AccessError                     whoever asks may not
 │   ├── Unauthorized
@@ -234,6 +237,21 @@ class LogPurged(CallactorsError):
 class UnknownKey(CallactorsError):
     def __init__(self, key_id: str) -> None:
         super().__init__(f"there is no key {key_id}, or it has ended: 'callactors keys list' shows them")
+
+
+class UnknownEndpoint(CallactorsError):
+    def __init__(self, endpoint_id: str) -> None:
+        super().__init__(f"there is no endpoint {endpoint_id}: 'callactors webhooks list' shows them")
+
+
+class UnknownDelivery(CallactorsError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no delivery of {name}, or not any more")
+
+
+class WrongEndpoint(CallactorsError):
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"no endpoint can have this URL: {fault}")
 
 
 class BadTransition(CallactorsError):

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from callactors.actors.registry import RegistryLimits
+from callactors.deliveries import DeliveryOptions
 from callactors.legs import Lifetimes
 from callactors.processors.gate import GateLimits
 from callactors.retry import RetryPolicy
@@ -35,6 +36,7 @@ class SystemOptions:
     retention: timedelta | None = None
     registry: RegistryLimits = field(default_factory=RegistryLimits)
     journal: JournalLimits = field(default_factory=JournalLimits)
+    deliveries: DeliveryOptions = field(default_factory=DeliveryOptions)
 
     @property
     def lifetimes(self) -> Lifetimes:

@@ -89,7 +89,7 @@ Metadata = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 
 class _WireModel(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
 
 class Packet(_WireModel):
@@ -114,7 +114,10 @@ class CompleteRequest(_WireModel):
     metadata: Metadata = Field(default_factory=dict)
 
 
-_read: Final = Packet.__pydantic_validator__.validate_json
+def build_models() -> None:
+    """Build the models, which else the first packet and the first complete would wait for."""
+    for model in (Packet, CompleteRequest):
+        model.model_rebuild()
 
 
 def read_packet(body: bytes | str) -> Packet:
@@ -125,7 +128,7 @@ def read_packet(body: bytes | str) -> Packet:
         InvalidFields: it is, but not a packet.
     """
     try:
-        packet: Packet = _read(body)
+        packet: Packet = Packet.__pydantic_validator__.validate_json(body)
     except ValidationError as error:
         raise _find_wrong_json(body) or explain(error) from None
     quotes = body.count(b'"') if isinstance(body, bytes) else body.count('"')

@@ -154,6 +154,8 @@ class Settings(BaseSettings):
     http_connections: Count = 100
     http_allow_private: bool = False
 
+    webhook_allow_private: bool = False
+
     flaky_latency_min: Seconds = 1.0
     flaky_latency_max: Seconds = 3.0
     flaky_failure_rate: Rate = 0.25

@@ -1,6 +1,7 @@
 """The states of a call and the one table that leads from each to the next."""
 
 from enum import StrEnum
+from functools import cache
 
 from transitions import Machine, MachineError
 
@@ -59,6 +60,7 @@ class _Cell:
         self.state = state
 
 
+@cache
 def advance(state: CallState, trigger: Trigger) -> CallState:
     """Return the state that *trigger* leads to.
 

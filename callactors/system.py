@@ -18,6 +18,7 @@ from callactors.call import Call
 from callactors.call_actor import CallActor, CallServices
 from callactors.call_events import CallEvent, follow
 from callactors.counts import CallCounts
+from callactors.deliveries import Deliveries
 from callactors.eraser import Eraser
 from callactors.errors import (
     CallError,
@@ -83,7 +84,7 @@ R = TypeVar("R")
 _READ_CONNECTIONS: Final = 5
 _LONG_READS: Final = 2  # at once, so that the committers have their share of the database
 _COMMITTERS: Final = 2  # while the database has the batch of one, the other's is made
-_Part: TypeAlias = Journal | Claims | Feed | Sweeper | Eraser | Retention | ContentsReader
+_Part: TypeAlias = Journal | Claims | Feed | Sweeper | Eraser | Retention | Deliveries | ContentsReader
 _LAST_FLUSH: Final = 1.0  # seconds that the journal gets at least after the actors have drained
 
 
@@ -136,6 +137,19 @@ class CallSystem:
         self._contents = ContentsReader(self._pool)
         self.keys = KeyRing(self._pool)
         await self._load_keys()
+        self._make_parts()
+        await self._node.join()
+        await self.feed.open()
+        self._registry.start()
+        for part in (self._node, self.loop_lag, *self._parts):
+            self._serve(part.run(), type(part).__name__)
+        self._serve(self.feed.watch(), "Feed")
+        self._serve(self.keys.run(), "KeyRing")
+        if self.router is not None:
+            self._open(self.router)
+
+    def _make_parts(self) -> None:
+        options = self.options
         self._node = Node(
             self._dsn,
             options.node,
@@ -158,17 +172,9 @@ class CallSystem:
         )
         self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
         self._eraser = Eraser(self._dsn, on_events=self._on_events)
-        self._call_services = self._make_call_services()
-        await self._node.join()
-        await self.feed.open()
-        self._registry.start()
         self._retention = Retention(self._dsn, options.retention)
-        for part in (self._node, self.loop_lag, *self._parts):
-            self._serve(part.run(), type(part).__name__)
-        self._serve(self.feed.watch(), "Feed")
-        self._serve(self.keys.run(), "KeyRing")
-        if self.router is not None:
-            self._open(self.router)
+        self.deliveries = Deliveries(self._dsn, options.deliveries)
+        self._call_services = self._make_call_services()
 
     async def _load_keys(self) -> None:
         try:
@@ -429,7 +435,7 @@ class CallSystem:
     def _parts(self) -> "tuple[_Part, ...]":
         """What runs as long as the system, and is closed with it."""
         parts = self._journal, self._claims, self.feed, self._sweeper, self._eraser, self._retention
-        return *parts, self._contents
+        return *parts, self.deliveries, self._contents
 
     def _ask(self, call_id: str, message: Message, *, reserved: bool = False) -> "Future[Any]":
         way = self._registry if self.router is None else self.router
@@ -442,6 +448,7 @@ class CallSystem:
 
     def _on_events(self) -> None:
         self.feed.poke()
+        self.deliveries.poke()
         if self.router is not None:
             self.router.poke()
 

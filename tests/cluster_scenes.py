@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any, Final
 import pytest
 
 from callactors.cluster import NatsOptions, NatsRouter
+from callactors.routing import RouteCounts
 from callactors.system import CallSystem
 from tests.scenes import running
 from tests.storage import until_true
@@ -70,10 +72,16 @@ class Nats:
             self._process.kill()
             await self._process.wait()
 
-    def freeze(self) -> None:
-        """Let it stand still, its connections open."""
+    async def freeze(self) -> None:
+        """Let it stand still, its connections open, and return when all of its threads do."""
         assert self._process is not None
-        self._process.send_signal(19)
+        self._process.send_signal(signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, self._process.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -116,3 +124,9 @@ async def until_up(system: CallSystem, is_up: bool = True) -> None:
     router = system.router
     assert router is not None
     await until_true(lambda: router.is_up is is_up)
+
+
+def counts(system: CallSystem) -> RouteCounts:
+    """What *system*'s router did."""
+    assert system.router is not None
+    return system.router.counts

@@ -13,10 +13,11 @@ from callactors.processors.contract import CallRecord
 from callactors.retry import Done, GiveUp, Outcome, Retry
 from callactors.store.events import Cursor, Position, find_holder
 from callactors.web.answers import Holder, ProblemDetails
+from callactors.web.descriptions import DESCRIPTIONS, Frames, Model
 from callactors.web.frames import Bye, Snapshot
 from callactors.web.keys import SYSTEM
 from callactors.web.openapi import find_problems
-from callactors.web.routes import ROUTES, Model, Route
+from callactors.web.routes import ROUTES, Route
 from tests.scenes import make_app, until_state
 from tests.storage import Sql
 
@@ -99,6 +100,12 @@ def route_of(method: str, path: str) -> Route:
     return found
 
 
+def frames_of(path: str) -> Frames:
+    frames = DESCRIPTIONS[route_of("GET", path).handler].frames
+    assert frames is not None
+    return frames
+
+
 def fits(model: Model, text: str) -> bool:
     """Whether *text* is what *model* says: nothing missing, nothing more, no other type."""
     try:
@@ -119,15 +126,17 @@ async def play(client: Client, scenes: Iterable[tuple[str, str, str, dict[str, A
     seen = set()
     for method, path, call_id, options in scenes:
         route = route_of(method, path)
+        about = DESCRIPTIONS[route.handler]
         response = await client.request(method, path.replace("{call_id}", call_id), **options)
         text = await response.text()
         if response.content_type == "application/json":
-            seen.add((method, path, response.status, find_model(route.answers[response.status], text)))
+            seen.add((method, path, response.status, find_model(about.answers[response.status], text)))
         else:
             assert response.content_type == "application/problem+json"
             assert find_model([ProblemDetails], text)
             told = json.loads(text)
-            problems = {(problem.status, f"/problems/{problem.slug}") for problem in find_problems(route)}
+            kinds = find_problems(route, about)
+            problems = {(problem.status, f"/problems/{problem.slug}") for problem in kinds}
             assert (response.status, told["type"]) in problems, f"{method} {path}: {text}"
     return seen
 
@@ -141,7 +150,7 @@ async def test_every_answer_is_as_described(client: Client) -> None:
     described = {
         (route.method, route.path, status, model)
         for route in ROUTES
-        for status, models in route.answers.items()
+        for status, models in DESCRIPTIONS[route.handler].answers.items()
         for model in models
         if not isinstance(model, str)
     }
@@ -155,8 +164,7 @@ async def test_who_holds_back_events_is_told_as_described(sql: Sql) -> None:
 
 
 async def test_every_frame_to_a_sender_is_as_described(client: Client) -> None:
-    frames = route_of("GET", STREAM).frames
-    assert frames is not None
+    frames = frames_of(STREAM)
     seen = set[Model]()
     async with client.ws_connect("/v1/call/stream/c") as ws:
         for sent in (SENT, {**SENT, "sequence": -1}, {"type": "complete"}):
@@ -166,8 +174,7 @@ async def test_every_frame_to_a_sender_is_as_described(client: Client) -> None:
 
 
 async def test_every_frame_to_a_supervisor_is_as_described(client: Client) -> None:
-    frames = route_of("GET", "/ws/supervisor").frames
-    assert frames is not None
+    frames = frames_of("/ws/supervisor")
     seen, wanted = set[Model](), set(frames.server)
     system = client.app[SYSTEM]
     query = {"kinds": "attempt", "since": str(Cursor("another", Position(1, 1)))}

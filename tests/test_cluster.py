@@ -24,19 +24,13 @@ from callactors.messages import BeginStream, DropStream, EndStream, TellStatus
 from callactors.packets import MAX_DATA, EndReason
 from callactors.processors.contract import CallRecord
 from callactors.retry import GiveUp, Outcome
-from callactors.routing import RouteCounts
 from callactors.system import CallSystem
-from tests.cluster_scenes import cluster, joined, nats_server, needs_nats, until_up
+from tests.cluster_scenes import cluster, counts, joined, nats_server, needs_nats, until_up
 from tests.proxy import Wire, proxy_to
 from tests.scenes import COMPLETE, Sql, packet, until, until_state
 from tests.storage import locked, until_true, until_waiting
 
 pytestmark = needs_nats
-
-
-def counts(system: CallSystem) -> RouteCounts:
-    assert system.router is not None
-    return system.router.counts
 
 
 async def epoch(sql: Sql, call_id: str = "c") -> int:
@@ -230,7 +224,7 @@ async def test_nats_that_stands_still_is_found_out(dsn: str, sql: Sql) -> None:
         joined(dsn, server.url, "second") as second,
     ):
         await first.accept("c", packet(1))
-        server.freeze()
+        await server.freeze()
         accepted = await second.accept("c", packet(2))
         assert accepted.total_received == 2
         assert await epoch(sql) == 2

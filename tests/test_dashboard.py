@@ -31,7 +31,7 @@ async def test_every_file_that_the_page_names_is_there(aiohttp_client: AiohttpCl
         else:
             waiting |= {f"dashboard/{found}" for found in re.findall(r'from "\./([^"]+)"', text)}
         waiting -= seen
-    shipped = {f"dashboard/{name}" for name in dashboard._FILES} - {"dashboard/index.html"}
+    shipped = {f"dashboard/{name}" for name in dashboard._read()} - {"dashboard/index.html"}
     assert seen - {"./"} == shipped
 
 
@@ -69,10 +69,12 @@ async def test_other_names_are_not_found(aiohttp_client: AiohttpClient, name: st
 
 
 def test_no_file_makes_markup_of_text() -> None:
-    scripts = {name: file.content.decode() for name, file in dashboard._FILES.items() if name.endswith(".js")}
+    scripts = {
+        name: file.content.decode() for name, file in dashboard._read().items() if name.endswith(".js")
+    }
     forbidden = re.compile(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|createContextualFragment"
     )
     assert not {name for name, text in scripts.items() if forbidden.search(text)}
-    page = dashboard._FILES["index.html"].content.decode()
+    page = dashboard._read()["index.html"].content.decode()
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?! (type=\"module\" )?src=)|https?://", page)

@@ -20,7 +20,7 @@ POLICY = {
     "frame-ancestors 'none'",
     "img-src 'self' data:",
 }
-PATHS = ["/openapi.json", "/docs", *(f"/docs/{name}" for name in docs._FILES)]
+PATHS = ["/openapi.json", "/docs", *(f"/docs/{name}" for name in docs._read_ui())]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -64,8 +64,8 @@ def test_without_a_swagger_ui_the_page_is_a_list_of_the_routes(
     monkeypatch: pytest.MonkeyPatch, wheel: str
 ) -> None:
     monkeypatch.setattr(docs, "_WHEEL", wheel)
+    monkeypatch.setattr(docs, "_read_ui", docs._read_ui.__wrapped__)
     assert docs._read_ui() == {}
-    monkeypatch.setattr(docs, "_FILES", {})
     page = docs.make_docs(describe(ROUTES)).page.content.decode()
     for route in ROUTES:
         assert f"<code>{route.method} {route.path}</code>" in page

@@ -17,7 +17,8 @@ NAMES = {
         Processor CallRecord StoredPacket Audio AudioNotStored Outcome Done Retry GiveUp RetryPolicy
         Packet PacketKind CompleteRequest EndReason Accepted Completed CallState
         CallActor CallServices Message OwnMessage Event EventKind CallEvent
-        Authorize Grant Scope GuardRules Limits GateLimits JournalLimits VendorRules make_verifiers
+        Authorize Grant Scope GuardRules Limits GateLimits JournalLimits DeliveryOptions
+        VendorRules make_verifiers
         CallactorsError
     """,
     "callactors.actors": "Actor ActorRegistry Envelope Home Mailbox RegistryLimits",

@@ -12,7 +12,17 @@ MODULES = {
     for path in (ROOT / "callactors").rglob("*.py")
 }
 DOORS = {
-    "aiohttp": {"app", "cli", "deliveries", "processors.http", "serve", "simulate", "testing", "web"},
+    "aiohttp": {
+        "app",
+        "cli",
+        "deliveries",
+        "processors.http",
+        "processors.sessions",
+        "serve",
+        "simulate",
+        "testing",
+        "web",
+    },
     "asyncpg": {"store"},
     "nats": {"cluster"},
     "prometheus": {"web.metrics"},

@@ -22,11 +22,13 @@ from callactors.processors.contract import CallRecord
 from callactors.processors.gate import GateLimits
 from callactors.retry import Done, GiveUp, Outcome, Retry, RetryPolicy
 from callactors.web.keys import SYSTEM
-from callactors.web.metrics import METRICS
+from callactors.web.metrics import make_registry
+from callactors.web.problems import PROBLEM_COUNTS
 from tests.media_scenes import closed, media, start, streaming
 from tests.proxy import Wire, proxy_to
 from tests.scenes import COMPLETE, Sql, make_app, packet, until_state
 from tests.storage import until_true
+from tests.webhook_scenes import answering, end_call, make_endpoint, receiving
 
 Client: TypeAlias = "TestClient[web.Request, web.Application]"
 
@@ -172,6 +174,26 @@ async def test_supervisors_and_the_loop_are_told(client: Client) -> None:
     assert told(await scrape(client), "callactors_loop_lag_seconds_sum")
 
 
+async def test_what_became_of_webhooks_and_what_waits_is_told(client: Client, sql: Sql) -> None:
+    deliveries = client.app[SYSTEM].deliveries
+    async with receiving() as receiver, receiving(answering(500)) as other:
+        for endpoint in (receiver, other):
+            await make_endpoint(sql, endpoint.url)
+        await end_call(client.app[SYSTEM])
+        await until_true(lambda: sum(deliveries.attempts.values()) == 2)
+        samples = await scrape(client)
+        assert told(samples, "callactors_webhook_attempts_total") == {"delivered": 1, "failed": 1}
+        deliveries._backlog_at -= 60
+        await until_true(lambda: deliveries.backlog.pending == 1)
+        await sql.execute("update webhook_endpoints set paused_until = 'infinity'")
+        await sql.execute("update deliveries set due_at = now() - interval '1 h' where due_at is not null")
+        deliveries._backlog_at -= 60
+        await until_true(lambda: deliveries.backlog.oldest > 0)
+        samples = await scrape(client)
+        assert told(samples, "callactors_webhooks_pending") == {"": 1}
+        assert samples["callactors_webhooks_oldest_seconds"] >= 3_600
+
+
 async def test_events_that_come_late_are_told(client: Client, sql: Sql) -> None:
     system = client.app[SYSTEM]
     assert told(await scrape(client), "callactors_events_late") == {}
@@ -248,7 +270,7 @@ async def test_systems_in_one_process_count_for_themselves(
 def families(client: Client) -> set[tuple[str, str, str]]:
     """Name, type and labels of each metric, as docs/metrics.md has them."""
     found = set()
-    for family in client.app[METRICS].collect():
+    for family in make_registry(client.app[SYSTEM], client.app[PROBLEM_COUNTS]).collect():
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels if label != "le"}
         found.add((name, family.type, ", ".join(f"`{label}`" for label in sorted(labels))))
@@ -304,5 +326,5 @@ async def test_dashboard_and_alerts_name_only_what_is_told(alone: Client) -> Non
 
 async def test_what_is_told_is_in_the_dashboard(alone: Client) -> None:
     queries = (DOCS / "grafana.json").read_text()
-    names = {family.name for family in alone.app[METRICS].collect() if family.name.startswith("callactors")}
+    names = {name.removesuffix("_total") for name, _, _ in families(alone) if name.startswith("callactors")}
     assert {name for name in names if name not in queries} == set()

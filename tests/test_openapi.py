@@ -11,6 +11,7 @@ from openapi_spec_validator import validate
 from pydantic import BaseModel
 
 from callactors.packets import read_complete, read_packet
+from callactors.web.descriptions import DESCRIPTIONS, Description
 from callactors.web.openapi import describe, find_problems
 from callactors.web.problems import PROBLEMS
 from callactors.web.routes import ROUTES, Route
@@ -93,10 +94,11 @@ def test_bodies_are_told_by_their_media_types() -> None:
 
 def test_websockets_tell_their_frames_in_text_and_as_schemas() -> None:
     for route in ROUTES:
-        if route.frames is not None:
+        frames = DESCRIPTIONS[route.handler].frames
+        if frames is not None:
             operation = OPERATIONS[route.method, route.path]
             assert "101" in operation["responses"]
-            for model in (*route.frames.client, *route.frames.server):
+            for model in (*frames.client, *frames.server):
                 assert f"- `{model.__name__}`: " in operation["description"]
                 assert model.__name__ in DESCRIPTION["components"]["schemas"]
 
@@ -113,10 +115,10 @@ def test_a_new_route_needs_only_its_own_facts() -> None:
         packets: int
 
     opens = next(route.opens for route in ROUTES if route.opens)
-    route = Route("DELETE", "/v1/call/{call_id}", erase, opens, answers={200: (Erased,)})
-    operation = describe([route])["paths"]["/v1/call/{call_id}"]["delete"]
+    route, about = Route("DELETE", "/v1/call/{call_id}", erase, opens), Description({200: (Erased,)})
+    operation = describe([route], {erase: about})["paths"]["/v1/call/{call_id}"]["delete"]
     assert (operation["summary"], operation["description"]) == ("Erase it", "It is gone then.")
-    assert {problem.slug for problem in find_problems(route)} >= {"unauthorized", "invalid-call-id"}
+    assert {problem.slug for problem in find_problems(route, about)} >= {"unauthorized", "invalid-call-id"}
     assert operation["responses"]["200"]["content"] == {
         "application/json": {"schema": {"$ref": "#/components/schemas/Erased"}}
     }

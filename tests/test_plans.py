@@ -21,18 +21,22 @@ from callactors.store import (
     calls,
     claims,
     connection,
+    deliveries,
     due,
     erasure,
     events,
     history,
     listing,
     purge,
+    replays,
     summaries,
 )
+from callactors.store.deliveries import Settled
 from callactors.store.flush import CallChanges, flush
 from callactors.store.journal import JournalLimits
 from callactors.store.listing import Filters, Sort
 from callactors.store.nodes import LEASE
+from callactors.store.replays import Selection
 from tests.storage import ME, OTHER, Sql, new, repeat
 
 GROWN: Final = (
@@ -52,9 +56,15 @@ select (1 + call_no / 200)::text::xid8, call_no, 1, call_id, 'transition', 'IN_P
 order by call_no
 """,
     "insert into nodes values ('me/1', now())",
+    "insert into webhook_endpoints (endpoint_id, url, events, secret) values ('e', 'u', '{}', 's')",
+    """
+insert into deliveries (call_no, version, endpoint_id, message_id, due_at, delivered_at)
+select call_no, 1, 'e', 'msg_' || call_no, case when call_no <= 100 then now() end,
+    case when call_no > 200 then now() end from calls
+""",
     "analyze",
 )
-BIG: Final = ("calls", "packets", "call_events")
+BIG: Final = ("calls", "packets", "call_events", "deliveries")
 _RELATION: Final = re.compile(r"\{RANGETBLENTRY .*?:rtekind (?:0 :relid (\d+)|\d+)")
 _SCAN: Final = re.compile(
     r"\{(SEQSCAN|INDEXSCAN|INDEXONLYSCAN|BITMAPINDEXSCAN) .*?scanrelid (\d+)"
@@ -190,6 +200,28 @@ async def read_events(sql: Sql) -> None:
     assert len(await events.read_page(sql, events.START)) == events.PAGE
 
 
+async def deliver(sql: Sql) -> None:
+    await sql.execute("update call_events set to_state = 'ARCHIVED' where call_no between 1 and 300")
+    taken = await deliveries.take(sql, {"e": 1}, most=11, lease=30.0)
+    assert len(taken) == 10
+    await deliveries.settle(sql, [Settled(delivery, "200", is_delivered=True) for delivery in taken])
+    assert (await deliveries.read_backlog(sql)).pending == 90
+
+
+async def replay_deliveries(sql: Sql) -> None:
+    await sql.execute("update call_events set to_state = 'ARCHIVED' where call_no between 1 and 300")
+    hour = timedelta(hours=1)
+    for which, count in (
+        (Selection(message="msg_300"), 1),
+        (Selection(call="bulk299", endpoint="e"), 1),
+        (Selection(undelivered=hour), 202),
+        (Selection(failed=hour, endpoint="e"), 100),
+    ):
+        assert len(await replays.list_deliveries(sql, which, limit=1_000)) == count
+        if which.undelivered is None:
+            assert await replays.replay(sql, which) == count
+
+
 async def poll_events(sql: Sql) -> None:
     for _ in range(10):  # from the sixth time on the plan may be one for all parameters
         assert not await events.is_behind(sql, events.Position(2**62, 0))
@@ -216,12 +248,16 @@ SCENES: Final[dict[Scene, frozenset[str]]] = {
     sweep: frozenset(),
     erase_call: frozenset(),
     purge_calls: frozenset({"purge_1"}),
+    deliver: frozenset(),
+    replay_deliveries: frozenset(),
 }
 """What is done, and the functions whose statements read the big tables then."""
 
 NEEDED: Final[dict[str, Scene]] = {
     "alter table calls drop constraint calls_call_id_key": partial(claim_stored, count=1),
-    "alter table calls drop constraint calls_pkey; drop index calls_started_at": partial(flush_all, count=1),
+    "alter table calls drop constraint calls_pkey cascade; drop index calls_started_at": partial(
+        flush_all, count=1
+    ),
     "alter table packets drop constraint packets_pkey": partial(flush_all, count=1),
     "drop index calls_wake_at": sweep,
     "drop index calls_attempt_running, calls_live": sweep,
@@ -230,6 +266,9 @@ NEEDED: Final[dict[str, Scene]] = {
     "drop index calls_live, calls_started_at": read_snapshot,
     "drop index calls_finished_at": read_snapshot,
     "drop index calls_finished_at, calls_live": purge_calls,
+    "drop index deliveries_due": deliver,
+    "drop index deliveries_message": replay_deliveries,
+    "drop index deliveries_undelivered": replay_deliveries,
     "alter table call_events drop constraint call_events_pkey": partial(list_calls, sort=Sort.TRANSITION),
     "alter table call_events drop constraint call_events_call_no_version_key": read_history,
 }

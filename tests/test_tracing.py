@@ -47,7 +47,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    monkeypatch.setattr(tracing, "_TRACER", provider.get_tracer("callactors"))
+    monkeypatch.setattr(tracing, "_tracer", lambda: provider.get_tracer("callactors"))
     return Spans(exporter)
 
 
@@ -127,7 +127,7 @@ async def test_spans_tell_no_packet_data(dsn: str, aiohttp_client: AiohttpClient
 async def test_where_nobody_takes_spans_none_is_made(
     dsn: str, aiohttp_client: AiohttpClient, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(tracing, "_TRACER")
+    monkeypatch.delattr(tracing, "_tracer")
     assert not tracing.is_on()
     client = await aiohttp_client(make_app(dsn))
     await client.post(STREAM, json=PACKET, headers=HEADERS)

@@ -176,9 +176,12 @@ class ActorRegistry(Generic[K, M]):
         raise Overloaded("all resident actors are busy")
 
     async def _reap(self) -> None:
+        idle_timeout = self.limits.idle_timeout
         while True:
-            await asyncio.sleep(max(self.limits.idle_timeout / 10, 0.01))
-            for cell in self._unused_since(monotonic() - self.limits.idle_timeout):
+            oldest = next(iter(self._cells.values()), None)
+            left = idle_timeout if oldest is None else oldest.last_used + idle_timeout - monotonic()
+            await asyncio.sleep(max(left, idle_timeout / 10, 0.01))
+            for cell in self._unused_since(monotonic() - idle_timeout):
                 cell.passivate()
                 await self._wait_for_fewer_leaving(_LEAVING_AT_ONCE // 2)
 

@@ -18,7 +18,6 @@ from callactors.errors import NatsFilesBroken
 TROUBLE: Final = (Error, NkeysError, OSError, TimeoutError)
 """What NATS, the way there, and the files that are shown to it may do at any time."""
 
-_RECONNECT_WAIT: Final = 0.1
 _PING_INTERVAL: Final = 2
 _CLOSE_TIMEOUT: Final = 1.0
 _IN_CREDENTIALS: Final = (b"-----BEGIN NATS USER JWT-----", b"-----BEGIN USER NKEY SEED-----")
@@ -87,11 +86,9 @@ async def connect(
     *,
     name: str,
     on_error: Callable[[Exception], Awaitable[None]],
-    on_disconnected: Callable[[], Awaitable[None]] | None = None,
-    on_reconnected: Callable[[], Awaitable[None]] | None = None,
     on_closed: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Connect, and from then on again whenever the connection is lost.
+    """Connect, once; *on_closed* is called when the connection is lost.
 
     Raises:
         one of TROUBLE, ValueError: the server that was chosen, at random, is away or does not let us in.
@@ -100,7 +97,7 @@ async def connect(
 
     async def tell(error: Exception) -> None:
         if not has_been_connected:
-            raise error  # else the library tries for ever, or hangs if it was the TLS handshake that failed
+            raise error  # else the library hangs if it was the TLS handshake that failed
         await on_error(error)
 
     user, password = _find_user(options.servers)
@@ -113,14 +110,11 @@ async def connect(
         token=user if password is None else None,
         user_credentials=None if options.credentials is None else str(options.credentials),
         tls=options.make_context(),  # None: the library makes one if it comes to that
-        max_reconnect_attempts=-1,
-        reconnect_time_wait=_RECONNECT_WAIT,  # type: ignore[arg-type]  # it is slept
+        allow_reconnect=False,  # the library would subscribe again to what was let go meanwhile
         connect_timeout=_PING_INTERVAL,
         ping_interval=_PING_INTERVAL,
         max_outstanding_pings=2,
         error_cb=tell,
-        disconnected_cb=on_disconnected,
-        reconnected_cb=on_reconnected,
         closed_cb=on_closed,
     )
     has_been_connected = True

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError, StaleConnectionError
 
 from callactors.cluster.connection import TROUBLE, NatsOptions, close, connect, make_client
 
@@ -81,25 +82,26 @@ class Link:
         self._on_change = on_change
         self._was_up = False
         self._client: Client | None = None
+        self._max_payload = 0
         self._closed = asyncio.Event()
         self._held: dict[str, Subscription | None] = {}  # None: it is still to be subscribed
         self._out: deque[_Act] = deque()
         self._has_out = asyncio.Event()
         self._draining: set[Task[None]] = set()
-        self._unheard_since: float | None = None
+        self._unheard_since: float | None = float("-inf")
         self._told_at = float("-inf")
 
     @property
     def is_up(self) -> bool:
         """Whether what we send to ourselves arrives, or has not been away for long."""
-        if self._client is None or len(self._out) > _MAX_OUT:
+        if len(self._out) > _MAX_OUT:
             return False
         return self._unheard_since is None or _now() - self._unheard_since < _PATIENCE
 
     @property
     def max_payload(self) -> int:
         """How many bytes a message may have."""
-        return 0 if self._client is None else self._client.max_payload
+        return self._max_payload
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -109,13 +111,10 @@ class Link:
             try:
                 await self._connect(client)
                 await self._serve(client)
-                if client.last_error is not None:
-                    self._tell_trouble(client.last_error)
             except (*TROUBLE, ValueError) as error:  # also of a seed that is none
-                self._tell_trouble(error)
+                self._tell_trouble(client.last_error or error)
             finally:
-                self._client = None
-                self._tell_change()
+                self._lose()
                 await close(client)
             await asyncio.sleep(_RECONNECT_WAIT)
 
@@ -152,8 +151,6 @@ class Link:
             self._options,
             name=f"callactors {self._subjects.boot}",
             on_error=self._on_error,
-            on_disconnected=self._on_disconnected,
-            on_reconnected=self._on_reconnected,
             on_closed=self._on_closed,
         )
 
@@ -164,10 +161,10 @@ class Link:
         self._out.extend(partial(self._subscribe, call_id) for call_id in self._held)
         self._held = dict.fromkeys(self._held)
         self._unheard_since = None
-        self._client = client
+        self._client, self._max_payload = client, client.max_payload
         self._tell_change()
         log.info("NATS is there: %s", client.connected_url.netloc if client.connected_url else "")
-        tasks = [asyncio.create_task(work) for work in (self._write(client), self._probe(client))]
+        tasks = [asyncio.create_task(work) for work in (self._write(client), self._probe())]
         closed = asyncio.create_task(self._closed.wait())
         try:
             await asyncio.wait([*tasks, closed], return_when=asyncio.FIRST_COMPLETED)
@@ -178,6 +175,17 @@ class Link:
         for error in ended:
             if isinstance(error, Exception):
                 raise error
+        raise ConnectionClosedError
+
+    def _lose(self) -> None:
+        """Be without a connection, but not at once be down: another NATS server may be there in a moment."""
+        if self._client is None:
+            return
+        self._client = None
+        self._out.clear()
+        if self._unheard_since is None:
+            self._unheard_since = _now()
+        asyncio.get_running_loop().call_later(_PATIENCE, self._tell_change)
 
     def _put(self, act: _Act) -> None:
         if self._client is not None:
@@ -194,7 +202,7 @@ class Link:
     def _tell_change(self) -> None:
         if self.is_up is not self._was_up:
             self._was_up = not self._was_up
-            if self._client is not None and not self._was_up:
+            if not self._was_up:
                 log.warning("NATS is away: calls are claimed where they are asked for")
             self._on_change()
 
@@ -207,17 +215,14 @@ class Link:
         else:
             await _drain(subscription)
 
-    async def _probe(self, client: Client) -> None:
+    async def _probe(self) -> None:
         """Send ourselves something again and again; a connection that brings nothing is made anew."""
         while True:
-            if client.is_connected:
-                if self._unheard_since is None:
-                    self._unheard_since = _now()
-                elif _now() - self._unheard_since > _RENEWAL:
-                    log.warning("NATS brings nothing any more: connecting anew")
-                    self._unheard_since = _now()
-                    await client.force_reconnect()
-                self.send(self._subjects.of_answer(_SELF), b"")
+            if self._unheard_since is None:
+                self._unheard_since = _now()
+            elif _now() - self._unheard_since > _RENEWAL:
+                raise StaleConnectionError
+            self.send(self._subjects.of_answer(_SELF), b"")
             self._tell_change()
             await asyncio.sleep(_PROBE_INTERVAL)
 
@@ -250,18 +255,6 @@ class Link:
             self._told_at = _now()
             log.warning("trouble with NATS: %s", _name(error))
 
-    async def _on_disconnected(self) -> None:
-        if self._client is None:
-            return  # it is closed by us
-        log.warning("the connection to NATS is lost")
-        if self._unheard_since is None:
-            self._unheard_since = _now()
-
-    async def _on_reconnected(self) -> None:
-        self._unheard_since = None
-        log.info("NATS is back")
-        self._tell_change()
-
     async def _on_closed(self) -> None:
         self._closed.set()
 
@@ -273,7 +266,8 @@ async def _publish(subject: str, payload: bytes, reply: str, client: Client) -> 
 
 async def _drain(subscription: Subscription) -> None:
     with suppress(*TROUBLE):
-        await subscription.drain()  # type: ignore[no-untyped-call]
+        async with asyncio.timeout(_RENEWAL):  # it waits for ever if the connection closes meanwhile
+            await subscription.drain()  # type: ignore[no-untyped-call]
 
 
 def _name(error: Exception) -> str:

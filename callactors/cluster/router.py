@@ -46,6 +46,7 @@ class _Asked:
         "call_id",
         "context",
         "is_here",
+        "is_resting",
         "message",
         "number",
         "reply",
@@ -64,6 +65,7 @@ class _Asked:
         self.number: str | None = None
         self.attempts = 0
         self.is_here = False
+        self.is_resting = False
         self.sent_at = 0.0
         self.before: list[Any] = []
         """Outcomes of packets that came together with those of *message*, and before them."""
@@ -206,6 +208,8 @@ class NatsRouter:
     def _take_many(self, asked: _Asked, packets: Sequence[Any], outcomes: Sequence[Any]) -> None:
         """Keep the outcomes up to the first packet that met another owner, and ask again for the rest."""
         done = [*_take_while_settled(outcomes)]
+        if asked.is_here and len(done) < len(outcomes):
+            return  # a late answer in part: all of them were asked here since
         asked.before += done
         if len(done) == len(outcomes):
             asked.reply.set_result(asked.before)
@@ -218,15 +222,21 @@ class NatsRouter:
         self._ask_again(asked, outcomes[len(done)])
 
     def _ask_again(self, asked: _Asked, error: Exception) -> None:
-        if asked.is_here:
-            return  # that was an answer to an earlier try
+        if asked.is_here or asked.is_resting:
+            return  # that was an answer to an earlier try, or one of several to the last
         self.counts.moved += 1
         asked.attempts += 1
         if asked.attempts >= _ATTEMPTS:
             asked.reply.set_exception(error)
             return
         wait = _FIRST_WAIT * 2 ** (asked.attempts - 1)
-        asyncio.get_running_loop().call_later(wait, self._try, asked, self._route)
+        asked.is_resting = True
+        asyncio.get_running_loop().call_later(wait, self._end_rest, asked)
+
+    def _end_rest(self, asked: _Asked) -> None:
+        asked.is_resting = False
+        if not asked.is_here:
+            self._try(asked, self._route)
 
     def _try(self, asked: _Asked, way: Any) -> None:
         if asked.reply.done():

@@ -16,7 +16,7 @@ from callactors.store.migrations import read_state
 from callactors.store.nodes import LEASE
 
 _CONNECTIONS: Final = (
-    14  # of one server: five for reads, and one for each part that writes or looks by itself
+    15  # of one server: five for reads, and one for each part that writes or looks by itself
 )
 _CLOCK_TOLERANCE: Final = 2.0
 _HELD_BACK: Final = 1.0  # seconds from which on clients are told `degraded`

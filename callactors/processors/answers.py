@@ -4,18 +4,16 @@ Reasons are stored and shown, so that nothing of an answer's body is in them.
 """
 
 import json
-import re
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from callactors.errors import InputError
+from callactors.processors.sessions import read_retry_after
 from callactors.retry import GiveUp, Retry
 from callactors.strict_json import read_json
 
 _PASSING: Final = frozenset({408, 425, 429})  # with all of 5xx
-_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class _Result(BaseModel):
@@ -44,16 +42,6 @@ def judge(status: int, retry_after: str | None, now: float) -> Retry | GiveUp:
             " set CALLACTORS_HTTP_URL to where it leads"
         )
     return GiveUp(f"the provider answered {status}")
-
-
-def read_retry_after(value: str | None, now: float) -> float | None:
-    """Return the seconds that Retry-After (RFC 9110, 10.2.3) asks to wait; None if that is neither form."""
-    if value is None or _SECONDS.fullmatch(value):
-        return None if value is None else float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
 
 
 def read_result(content: bytes) -> dict[str, Any] | Retry:

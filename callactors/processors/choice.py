@@ -13,8 +13,8 @@ from callactors.errors import FieldError, WrongSettings
 from callactors.processors.addresses import is_private
 from callactors.processors.contract import Processor
 from callactors.processors.flaky import FlakyProcessor
-from callactors.processors.signing import read_secret
 from callactors.settings import Settings
+from callactors.signing import read_secret
 
 
 @asynccontextmanager

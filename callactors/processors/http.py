@@ -2,35 +2,21 @@
 
 import asyncio
 import io
-import os
-import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from aiohttp import (
-    AddrInfoType,
-    ClientConnectorError,
-    ClientError,
-    ClientResponse,
-    ClientSession,
-    ClientTimeout,
-    DummyCookieJar,
-    FormData,
-    InvalidURL,
-    TCPConnector,
-)
+from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession, FormData, InvalidURL
 
 from callactors.errors import AudioNotStored
-from callactors.processors.addresses import is_private
 from callactors.processors.answers import judge, read_result, read_transcription
 from callactors.processors.bodies import CallBody, RequestTooLarge
 from callactors.processors.contract import CallRecord
 from callactors.processors.recordings import Track, UnknownAudio, make_wav, read_tracks
-from callactors.processors.signing import sign
+from callactors.processors.sessions import PrivateAddress, name_error, open_session
 from callactors.retry import Done, GiveUp, Outcome, Retry
+from callactors.signing import sign
 
 _REFUSED: Final = (RequestTooLarge, UnknownAudio, AudioNotStored)  # the next attempt would find the same
 
@@ -157,56 +143,29 @@ class HttpProcessor:
                 )
 
 
-class _PrivateAddress(OSError):
-    def __init__(self) -> None:
-        super().__init__("a private address")
-
-
 def _open(options: HttpOptions) -> ClientSession:
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    headers = {"Accept": "application/json"}
     if options.token is not None:
         headers["Authorization"] = f"Bearer {options.token}"
-    return ClientSession(
-        auto_decompress=False,  # what is small on the wire may be huge
-        connector=TCPConnector(
-            limit=options.connections,
-            socket_factory=None if options.is_private_allowed else _open_public,
-        ),
-        cookie_jar=DummyCookieJar(),
-        headers=headers,
-        timeout=ClientTimeout(total=None, sock_connect=options.connect_timeout),
-        trust_env=False,
+    return open_session(
+        headers,
+        connections=options.connections,
+        connect_timeout=options.connect_timeout,
+        is_private_allowed=options.is_private_allowed,
     )
-
-
-def _open_public(info: AddrInfoType) -> socket.socket:
-    """Return a socket for the address in *info*: the one that gets connected, whatever its name is."""
-    family, kind, protocol, _, address = info
-    if is_private(str(address[0])):
-        raise _PrivateAddress
-    return socket.socket(family, kind, protocol)
 
 
 def _explain(error: ClientError) -> Retry | GiveUp:
     """Return what follows from a failed connection; the text tells no more of the provider than a kind."""
     if isinstance(error, ClientConnectorError):
-        if isinstance(error.os_error, _PrivateAddress):
+        if isinstance(error.os_error, PrivateAddress):
             return GiveUp(
                 "the provider has a private address: set CALLACTORS_HTTP_ALLOW_PRIVATE if it may have one"
             )
-        return Retry(f"cannot connect to the provider: {_name(error.os_error)}")
+        return Retry(f"cannot connect to the provider: {name_error(error.os_error)}")
     if isinstance(error, InvalidURL):
         return GiveUp("CALLACTORS_HTTP_URL cannot be asked")
     return Retry(f"the connection to the provider failed: {type(error).__name__}")
-
-
-def _name(error: OSError) -> str:
-    """Return what went wrong, without the address that asyncio's texts tell."""
-    if isinstance(error, ssl.SSLError | ssl.CertificateError):
-        return "TLS failed, or its certificate is not trusted"
-    if isinstance(error, socket.gaierror):
-        return "its name leads nowhere"
-    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 def _tell(track: Track, text: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ update calls set state = $2, version = $3, end_reason = $4, epoch = epoch + 1, o
     streams = '{}', packets = 0, late = 0, duplicates = 0, metadata = '{}', result = null, last_error = null
 where call_no = $1 returning erased_at
 """
+_DELETE_DELIVERIES: Final = "delete from deliveries where call_no = $1"
 _TELL: Final = """
 insert into call_events (call_no, version, call_id, kind, from_state, to_state, attempt, detail)
 select e.* from jsonb_to_recordset($1) as e (
@@ -102,6 +103,8 @@ async def erase(connection: Connection, call_id: str, actor: str) -> Erased:
         events = call.erase()
         facts = call.facts
         at = await connection.fetchval(_ERASE, number, facts.state, facts.version, facts.end_reason)
+        # Before the events: that a live call has ended is told.
+        await connection.execute(_DELETE_DELIVERIES, number)
         lines = [write_event(number, call_id, event) for event in events]
         await connection.execute(_TELL, json.dumps(lines))
         await write_audit(connection, actor, "call erased", call_id=call_id)

@@ -1,9 +1,10 @@
 """The description of the API, and a page that shows it: Swagger UI from a wheel, or else a plain list."""
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from html import escape
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from callactors.web.files import POLICY, File, make_file, make_headers, send
 
+_FOLDER: Final = Path(__file__).with_name("docs")
 _WHEEL: Final = "aiohttp_apischema"  # found, not imported: only its copy of Swagger UI is wanted
 _UI: Final = {"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css"}
 _START: Final = "start.js"
@@ -42,13 +44,11 @@ class Docs(NamedTuple):
     page: File
 
 
-DOCS: Final = web.AppKey("callactors_docs", Docs)
+DOCS: Final[web.AppKey[Callable[[], Docs]]] = web.AppKey("callactors_docs")
+"""Makes them, when they are first asked for."""
 
 
-def _read_own(name: str) -> bytes:
-    return files("callactors.web").joinpath("docs", name).read_bytes()
-
-
+@cache
 def _read_ui() -> dict[str, File]:
     """Return the files of Swagger UI and what starts it; none where the wheel is not installed."""
     spec = find_spec(_WHEEL)
@@ -58,16 +58,13 @@ def _read_ui() -> dict[str, File]:
     if not all((folder / name).is_file() for name in _UI):  # another version of the wheel
         return {}
     found = {name: make_file((folder / name).read_bytes(), kind) for name, kind in _UI.items()}
-    return {**found, _START: make_file(_read_own(_START), "text/javascript")}
-
-
-_FILES: Final = _read_ui()
+    return {**found, _START: make_file((_FOLDER / _START).read_bytes(), "text/javascript")}
 
 
 def make_docs(description: Mapping[str, Any]) -> Docs:
     """Return what to serve of *description*, an OpenAPI document."""
     document = json.dumps(description, separators=(",", ":")).encode()
-    page = _read_own("index.html") if _FILES else make_plain_page(description).encode()
+    page = (_FOLDER / "index.html").read_bytes() if _read_ui() else make_plain_page(description).encode()
     return Docs(make_file(document, "application/json"), make_file(page, "text/html"))
 
 
@@ -78,20 +75,24 @@ def make_plain_page(description: Mapping[str, Any]) -> str:
 
 async def openapi(request: web.Request) -> web.Response:
     """Describe the API: this document."""
-    return send(request, request.config_dict[DOCS].document, _HEADERS)
+    return send(request, (await _get_docs(request)).document, _HEADERS)
 
 
 async def documentation(request: web.Request) -> web.Response:
     """Show the API, to be tried out."""
-    return send(request, request.config_dict[DOCS].page, _HEADERS)
+    return send(request, (await _get_docs(request)).page, _HEADERS)
 
 
 async def documentation_file(request: web.Request) -> web.Response:
     """Send one of the files of the page that shows the API."""
-    found = _FILES.get(request.match_info["name"])
+    found = _read_ui().get(request.match_info["name"])
     if found is None:
         raise web.HTTPNotFound
     return send(request, found, _HEADERS)
+
+
+async def _get_docs(request: web.Request) -> Docs:
+    return await asyncio.to_thread(request.config_dict[DOCS])  # the first time calls would wait for them
 
 
 def _make_rows(paths: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,6 @@ from aiohttp import hdrs, web
 
 from callactors.errors import InvalidCallback
 from callactors.messages import TellStatus
-from callactors.vendors.callbacks import VENDORS, read_callback
 from callactors.vendors.steps import WrongCallback
 from callactors.web.body import read_body
 from callactors.web.guard import GRANT, get_guard
@@ -15,6 +14,8 @@ from callactors.web.keys import get_calls
 
 async def hook(request: web.Request) -> web.Response:
     """Put what a vendor tells of a call on its timeline, and end the call if that is what it says."""
+    from callactors.vendors.callbacks import VENDORS, read_callback  # noqa: PLC0415  only for who is called back
+
     vendor = request.match_info["vendor"]
     if vendor not in VENDORS:
         raise web.HTTPNotFound

@@ -27,8 +27,6 @@ from callactors.logs import CallLog, about
 from callactors.messages import BeginStream, DropStream, EndStream, FromVendor
 from callactors.packets import Packet
 from callactors.system import CallSystem
-from callactors.vendors.json_media import JsonMediaParser
-from callactors.vendors.preamble import SUBPROTOCOLS, PreambleParser
 from callactors.vendors.steps import Begin, End, Ignored, MediaParser, Step, WrongMessage
 from callactors.web import sockets
 from callactors.web.buckets import Bucket
@@ -63,6 +61,8 @@ MEDIA_STREAMS: Final[web.AppKey[MediaStreams]] = web.AppKey("callactors_media_st
 
 async def media(request: web.Request) -> web.WebSocketResponse:
     """Take a stream of Twilio, SignalWire, Fonoster, Telnyx, Plivo or Exotel: JSON with audio in base64."""
+    from callactors.vendors.json_media import JsonMediaParser  # noqa: PLC0415  only for who has such a vendor
+
     rules, query = get_vendor_rules(request), read_query(request, MediaQuery)
     vendor = query.vendor or rules.media_vendor
     return await _take(request, JsonMediaParser(vendor, store_media=rules.store_media))
@@ -70,6 +70,11 @@ async def media(request: web.Request) -> web.WebSocketResponse:
 
 async def binary_media(request: web.Request) -> web.WebSocketResponse:
     """Take a stream of jambonz, FreeSWITCH, Asterisk or Vonage: a text first, then audio as it is."""
+    from callactors.vendors.preamble import (  # noqa: PLC0415  only for who has such a vendor
+        SUBPROTOCOLS,
+        PreambleParser,
+    )
+
     rules, query = get_vendor_rules(request), read_query(request, BinaryMediaQuery)
     parser = PreambleParser(
         query.vendor, connection=uuid4().hex, call_id=query.call_id, store_media=rules.store_media

@@ -1,55 +1,36 @@
-"""`/metrics`: what a server counts, in the text format of Prometheus. The parts keep plain numbers."""
+"""What a server counts, as Prometheus has it. The parts keep plain numbers."""
 
-import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import accumulate
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from aiohttp import web
 from prometheus_client.core import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.core import HistogramMetricFamily as HistogramFamily
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from callactors.counts import Histogram
-from callactors.errors import StorageUnavailable
 from callactors.processors.gate import GateState
 from callactors.routing import Router
 from callactors.system import CallSystem
-from callactors.web.guard import GRANT
-from callactors.web.keys import get_calls
 from callactors.web.problems import ProblemCounts
 from callactors.web.supervisor import SUPERVISORS
 
 Family = TypeVar("Family", Counter, Gauge)
 
-_MAX_AGE: Final = 10.0  # seconds: however many scrape, calls are not counted more often
-_PATIENCE: Final = 0.5  # seconds that a scrape waits for that
 
-METRICS: Final = web.AppKey("callactors_metrics", CollectorRegistry)
-"""The registry of the app's system, which shares nothing with the process's own."""
-
-
-async def metrics(request: web.Request) -> web.Response:
-    """Tell what this server counts, in the text format of Prometheus.
-
-    While the database does not answer, the counts of calls are missing.
-    """
-    request[GRANT].check_all()
-    with suppress(StorageUnavailable, TimeoutError):
-        async with asyncio.timeout(_PATIENCE):
-            await get_calls(request).stats.read(max_age=_MAX_AGE)
-    text = generate_latest(request.config_dict[METRICS])
-    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+def make_writer(system: CallSystem, problems: ProblemCounts) -> Callable[[], bytes]:
+    """Return what writes, in the text format, what `make_registry` has."""
+    return partial(generate_latest, make_registry(system, problems))
 
 
 def make_registry(system: CallSystem, problems: ProblemCounts) -> CollectorRegistry:
-    """Return a registry of its own for *system* and *problems*, those its front answered with."""
+    """Return a registry for *system* and *problems*, which shares nothing with the process's own."""
     registry = CollectorRegistry()
     registry.register(SystemCollector(system, problems))
     ProcessCollector(registry=registry)
@@ -70,6 +51,7 @@ class SystemCollector(Collector):
         yield from self._collect_ai_step()
         yield from self._collect_calls()
         yield from self._collect_supervising()
+        yield from self._collect_webhooks()
         if self._system.router is not None:
             yield from self._collect_routing(self._system.router)
 
@@ -139,6 +121,15 @@ class SystemCollector(Collector):
         yield Counter("callactors_supervisors_cut_off", "Those that did not read.", feed.cut_off)
         text = "How late the event loop was for what was due, ten times a second."
         yield _histogram("callactors_loop_lag_seconds", text, self._system.loop_lag.seconds)
+
+    def _collect_webhooks(self) -> Iterator[Metric]:
+        deliveries = self._system.deliveries
+        attempts = Counter("callactors_webhook_attempts", "Attempts to deliver.", labels=["outcome"])
+        yield _with(attempts, deliveries.attempts)
+        pending, oldest = deliveries.backlog
+        yield Gauge("callactors_webhooks_pending", "What endpoints are still to be told.", pending)
+        text = "For how long the oldest of it has been due."
+        yield Gauge("callactors_webhooks_oldest_seconds", text, oldest)
 
     def _collect_routing(self, router: Router) -> Iterator[Metric]:
         yield Gauge("callactors_cluster_joined", "1 if the other servers are reached.", router.is_up)

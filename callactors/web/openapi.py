@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 description, made from the table of routes and the models in it."""
+"""The OpenAPI 3.1 description, made from the table of routes and what is told of their handlers."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,8 +15,9 @@ from callactors import errors
 from callactors.access import Scope
 from callactors.packets import CALL_ID, CompleteRequest, Packet
 from callactors.web.answers import ProblemDetails
-from callactors.web.problems import Problem, find_problem
-from callactors.web.routes import Failure, Frames, Model, Route
+from callactors.web.descriptions import DESCRIPTIONS, Description, Failure, Frames, Model
+from callactors.web.problems import Handler, Problem, find_problem
+from callactors.web.routes import Route
 
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
@@ -95,13 +96,16 @@ _OF_BODY: Final = (
 )
 
 
-def describe(routes: Sequence[Route]) -> dict[str, Any]:
+def describe(
+    routes: Sequence[Route], descriptions: Mapping[Handler, Description] = DESCRIPTIONS
+) -> dict[str, Any]:
     """Return the OpenAPI document of *routes*; its server is relative to where the document is served."""
-    schemas = _make_schemas(routes)
+    told = [descriptions[route.handler] for route in routes]
+    schemas = _make_schemas(told)
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _make_operation(route, schemas)
-    for query in {route.query for route in routes if route.query is not None}:
+    for route, about in zip(routes, told, strict=True):
+        paths.setdefault(route.path, {})[route.method.lower()] = _make_operation(route, about, schemas)
+    for query in {about.query for about in told if about.query is not None}:
         del schemas[query.__name__]  # the parameters have it
     return {
         "openapi": "3.1.0",
@@ -118,58 +122,58 @@ def describe(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def find_problems(route: Route) -> list[Problem]:
+def find_problems(route: Route, about: Description) -> list[Problem]:
     """Return the kinds of problems that *route* may answer, by status."""
-    kinds = {find_problem(failure) for failure in _find_failures(route)}
+    kinds = {find_problem(failure) for failure in _find_failures(route, about)}
     return sorted(kinds, key=attrgetter("status", "slug"))
 
 
-def _find_failures(route: Route) -> Iterator[Failure]:
-    yield from route.problems
+def _find_failures(route: Route, about: Description) -> Iterator[Failure]:
+    yield from about.problems
     if route.opens is not None:
         yield from _OF_GUARD
-        if route.method != "GET" or route.frames:
+        if route.method != "GET" or about.frames:
             yield errors.ForeignOrigin
     if "{call_id}" in route.path:
         yield errors.InvalidCallId
-    if route.query is not None:
+    if about.query is not None:
         yield errors.InvalidFields
-    if route.bodies:
+    if about.bodies:
         yield from _OF_BODY
-    if route.frames:
+    if about.frames:
         yield from (errors.UpgradeRequired, errors.Draining)
 
 
-def _make_schemas(routes: Iterable[Route]) -> dict[str, Any]:
+def _make_schemas(told: Iterable[Description]) -> dict[str, Any]:
     models: set[Model] = {ProblemDetails}
-    for route in routes:
-        answers = chain.from_iterable(route.answers.values())
+    for about in told:
+        answers = chain.from_iterable(about.answers.values())
         models.update(answer for answer in answers if not isinstance(answer, str))
-        models.update(route.bodies.values())
-        models.update(() if route.frames is None else (*route.frames.client, *route.frames.server))
-        models.update(() if route.query is None else (route.query,))
+        models.update(about.bodies.values())
+        models.update(() if about.frames is None else (*about.frames.client, *about.frames.server))
+        models.update(() if about.query is None else (about.query,))
     named = sorted(models, key=attrgetter("__name__"))
     _, made = models_json_schema([(model, "validation") for model in named], ref_template=_REF)
     schemas: dict[str, Any] = made["$defs"]
     return schemas
 
 
-def _make_operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
+def _make_operation(route: Route, about: Description, schemas: Mapping[str, Any]) -> dict[str, Any]:
     summary, _, more = (getdoc(route.handler) or "").partition("\n\n")
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__ + ("_with_key" if "{token}" in route.path else ""),
         "summary": summary.rstrip("."),
         "tags": _tags_of(route),
         "security": [{"key": [scope]} for scope in sorted(route.opens or ())],
-        "parameters": [*_make_path_parameters(route.path), *_make_query_parameters(route.query, schemas)],
-        "responses": _make_responses(route),
+        "parameters": [*_make_path_parameters(route.path), *_make_query_parameters(about.query, schemas)],
+        "responses": _make_responses(route, about),
     }
-    if route.bodies:
-        operation["requestBody"] = _make_body(route.bodies)
-    if route.frames:
-        more = "\n\n".join(filter(None, (more, _tell_frames(route.frames))))
+    if about.bodies:
+        operation["requestBody"] = _make_body(about.bodies)
+    if about.frames:
+        more = "\n\n".join(filter(None, (more, _tell_frames(about.frames))))
         operation["x-frames"] = {
-            side: [_ref(model) for model in models] for side, models in route.frames._asdict().items()
+            side: [_ref(model) for model in models] for side, models in about.frames._asdict().items()
         }
     return {**operation, "description": more} if more else operation
 
@@ -228,17 +232,17 @@ def _make_lines(model: Model) -> dict[str, Any]:
     return {"schema": schema, "example": f"{json.dumps(_EXAMPLES[model])}\n"}
 
 
-def _make_responses(route: Route) -> dict[str, Any]:
+def _make_responses(route: Route, about: Description) -> dict[str, Any]:
     responses: dict[str, Any] = {}
-    if route.frames:
+    if about.frames:
         responses["101"] = {"description": "A WebSocket: see the frames"}
-    if route.query is not None and route.query.model_fields:
+    if about.query is not None and about.query.model_fields:
         responses["400"] = _TOO_LONG
-    for status, answers in route.answers.items():
+    for status, answers in about.answers.items():
         responses[str(status)] = {"description": _WORDS.get(status, HTTPStatus(status).phrase)}
         if answers:
             responses[str(status)]["content"] = _make_content(answers)
-    for status, problems in groupby(find_problems(route), key=attrgetter("status")):
+    for status, problems in groupby(find_problems(route, about), key=attrgetter("status")):
         responses[str(status)] = _make_problem_response(status, [*problems])
     return responses
 

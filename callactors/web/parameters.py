@@ -71,7 +71,7 @@ After = Annotated[int, Field(ge=0, le=MAX_SEQUENCE)]
 
 
 class _Query(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
 
 class CallsQuery(_Query):

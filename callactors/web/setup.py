@@ -1,23 +1,24 @@
 """How the system and its routes get into an aiohttp application."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import cache
+from typing import Final
 
 from aiohttp import web
 
+from callactors.packets import build_models
 from callactors.system import CallSystem
 from callactors.web.docs import DOCS, Docs, make_docs
 from callactors.web.guard import GUARD, Authorize, Guard, GuardRules
 from callactors.web.keys import SYSTEM
 from callactors.web.limits import LIMITS, Limits
 from callactors.web.media import MEDIA_STREAMS
-from callactors.web.metrics import METRICS, make_registry
-from callactors.web.openapi import describe
 from callactors.web.pacing import PACE, Pace
 from callactors.web.problems import PROBLEM_COUNTS
 from callactors.web.routes import ROUTES
+from callactors.web.scrape import METRICS, Metrics
 from callactors.web.vendor_access import VENDOR_RULES, VendorRules
 
 
@@ -44,15 +45,16 @@ def setup(
     app[LIMITS] = limits = limits or Limits()
     app[PACE] = Pace(limits.refusals)
     app[GUARD] = Guard(rules or GuardRules(), limits, authorize)
-    app[DOCS] = _make_docs()
+    app[DOCS] = _docs
     app[VENDOR_RULES] = vendors or VendorRules()
     app[MEDIA_STREAMS] = {}
     app[PROBLEM_COUNTS] = Counter()
 
     async def lifetime(app: web.Application) -> AsyncIterator[None]:
+        build_models()
         async with system as started:
             app[SYSTEM] = started
-            app[METRICS] = make_registry(started, app[PROBLEM_COUNTS])
+            app[METRICS] = Metrics(started, app[PROBLEM_COUNTS])
             yield
 
     app.cleanup_ctx.append(lifetime)
@@ -64,9 +66,13 @@ def routes(*, prefix: str = "") -> list[web.RouteDef]:
     return [route.make(prefix) for route in ROUTES]
 
 
-@cache
 def _make_docs() -> Docs:
+    from callactors.web.openapi import describe  # noqa: PLC0415  its many models are only for who reads it
+
     return make_docs(describe(ROUTES))
+
+
+_docs: Final[Callable[[], Docs]] = cache(_make_docs)
 
 
 async def _drain(app: web.Application) -> None:

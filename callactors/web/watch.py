@@ -37,7 +37,7 @@ _CURSOR: Final = WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {
 class Watch(BaseModel):
     """What one supervisor wants to be told; an empty set does not narrow it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     snapshot: bool = False
     since: Annotated[Cursor | None, BeforeValidator(_read_cursor), _CURSOR] = None

@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,16 +67,18 @@ class _Run:
 
 
 class Watcher:
-    """One supervisor, which comes back whenever its connection ends, and what it was told."""
+    """One supervisor, which comes back to the next server when its connection ends, and what it was told."""
 
-    def __init__(self, server: Server, session: aiohttp.ClientSession, habit: str, seed: str) -> None:
+    def __init__(
+        self, servers: Sequence[Server], session: aiohttp.ClientSession, habit: str, seed: str
+    ) -> None:
         self.view: dict[str, tuple[str, int]] = {}
         self.runs: list[_Run] = []
         self.counts: Counter[str] = Counter()
         self.position = START
         self.nap = 4.0
         """For how many seconds at most a slow one does not read, now and then."""
-        self._server = server
+        self._servers = cycle(servers)
         self._session = session
         self._habit = habit
         self._rng = random.Random(seed)
@@ -97,7 +99,7 @@ class Watcher:
         if self._habit == "forgetful":
             self._cursor = None
         query = {"snapshot": "1"} if self._cursor is None else {"since": self._cursor}
-        url = f"{self._server.url}/ws/supervisor"
+        url = f"{next(self._servers).url}/ws/supervisor"
         async with self._session.ws_connect(url, params=query) as ws:
             self.counts["connections"] += 1
             frames_to_live = self._rng.randint(20, 400) if self._habit == "killed" else sys.maxsize
@@ -202,7 +204,7 @@ class Floor:
             aiohttp.ClientSession(connector=connector) as session,
         ):
             watchers = [
-                Watcher(self._server, session, HABITS[n % len(HABITS)], f"{self._seed}/{n}")
+                Watcher([self._server], session, HABITS[n % len(HABITS)], f"{self._seed}/{n}")
                 for n in range(self._supervisors)
             ]
             tasks = [asyncio.create_task(watcher.watch()) for watcher in watchers]

@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import re
+import signal
+import socket
 from typing import Any, Final
 
 import pytest
@@ -220,3 +222,16 @@ async def test_nothing_behind_a_broken_request_is_read(shared: Server, connect: 
     answer, is_closed = await converse(shared, b"".join(pieces), answers=3)
     assert (find_statuses(answer)[-1], is_closed) == (b"400", True)
     assert (await connect(shared).request("GET", "/v1/call/behind2")).status == 404
+
+
+async def test_a_client_that_hung_up_before_its_websocket_was_answered_is_no_fault(
+    shared: Server, connect: Connect
+) -> None:
+    handshake = UPGRADE + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    shared.signal(signal.SIGSTOP)
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", shared.port)) as client:
+            client.sendall(handshake)
+    shared.signal(signal.SIGCONT)
+    assert (await connect(shared).send("good", 1)).status == 202
+    shared.check_log()

@@ -18,7 +18,7 @@ GOOD = {"a": ("ARCHIVED", 4), "b": ("FAILED", 5)}
 @pytest.fixture
 async def watcher(tmp_path: Path) -> Watcher:
     async with aiohttp.ClientSession() as session:
-        return Watcher(Server(tmp_path), session, "steady", "seed")
+        return Watcher([Server(tmp_path)], session, "steady", "seed")
 
 
 async def test_supervisors_see_every_transition_once_over_two_restarts(data_dir: Path) -> None:

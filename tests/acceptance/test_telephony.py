@@ -66,7 +66,7 @@ async def test_a_recorded_session_is_played_to_another_server(tmp_path: Path, se
     row = "(call_id, stream, sequence, kind, data)::text"
     packets = f"select array_agg({row} order by {row}) from packets"
     first = await sql.fetchval(f"{packets} join calls using (call_no)")
-    await sql.execute("truncate packets, call_events, calls")
+    await sql.execute("truncate packets, call_events, calls, deliveries")
     await server.restart()
     done = await run(tmp_path, "replay", "--speed", "max", str(file), server.url)
     assert done.code == 0, done

@@ -17,6 +17,7 @@ from tests.benchmarks.fairness import fairness
 from tests.benchmarks.fanout import fanout
 from tests.benchmarks.growth import growth
 from tests.benchmarks.hostile import hostile
+from tests.benchmarks.imports import imports
 from tests.benchmarks.ingest import ingest
 from tests.benchmarks.memory import memory
 from tests.benchmarks.metrics import metrics
@@ -45,6 +46,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "burst": burst,
     "metrics": metrics,
     "cluster": cluster,
+    "imports": imports,
 }
 
 

@@ -6,6 +6,10 @@ Each round has a nemesis, a database and servers of its own, and ends with all c
 faults injected, operations, packets acknowledged, operations not answered, packets lost, stored twice and
 invented, the longest time from the end of a fault to the next 202, and the checkers that went red. A seed
 replays what is sent and what is broken, but not how the machine schedules it.
+
+Of clusters a second table tells how long acks usually took before the first fault; from a fault to the first
+ack, by another server, for a call of those that were struck; the same for each of these calls, or from when
+it was sent to another server if that was later; and from a refusal, or a broken connection, to the ack.
 """
 
 import argparse
@@ -18,12 +22,14 @@ import traceback
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from fnmatch import filter as matching
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from callactors.store.embedded import EmbeddedPostgres
 from tests.faults.checkers import Counts, check, count
 from tests.faults.nemeses import NEMESES
+from tests.faults.recovery import HEAD, Recovery, measure
 from tests.faults.scene import LONG, SHORT, Length, Nemesis, Scene
 
 _FINDINGS: Final = 5
@@ -42,6 +48,7 @@ class Row(NamedTuple):
     faults: int
     counts: Counts
     red: dict[str, list[str]]
+    recovery: Recovery | None = None
 
     @property
     def text(self) -> str:
@@ -67,6 +74,8 @@ async def play(
         try:
             evidence = await scene.run()
             row = Row(nemesis.name, seed, scene.faults, count(evidence), check(evidence))
+            if evidence.faults:
+                row = row._replace(recovery=measure(evidence))
         except Exception:  # noqa: BLE001  # the other rounds go on
             traceback.print_exc()
             print(*[server.log[-3_000:] for server in scene.servers], sep="\n\n", file=sys.stderr)
@@ -128,6 +137,16 @@ def total(rows: Sequence[Row], seconds: float) -> str:
     return f"{summed.text}\n{len(rows)} rounds in {seconds:.0f} s"
 
 
+def tell_recovery(rows: Sequence[Row]) -> str:
+    """Return how clusters recovered, a line for each nemesis; no text if there was none."""
+    found: dict[str, Recovery] = {}
+    for row in rows:
+        if row.recovery is not None:
+            found.setdefault(row.nemesis, Recovery()).add(row.recovery)
+    lines = [recovery.row(name) for name, recovery in found.items()]
+    return "\n".join([HEAD, *lines]) if lines else ""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play and print; 0 if no checker went red."""
     parser = argparse.ArgumentParser(
@@ -136,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(f"  {nemesis.name:<16}{nemesis.line}" for nemesis in NEMESES),
     )
-    parser.add_argument("nemesis", nargs="*", help="which to play; all by default")
+    parser.add_argument("nemesis", nargs="*", help="which to play, as 'pg-*' several; all by default")
     parser.add_argument("--long", action="store_true", help="break things for 30 s in a round, not 2.5")
     parser.add_argument("--seeds", type=int, default=1, help="how many rounds of each")
     parser.add_argument("--seed", type=int, default=1, help="the first one's seed")
@@ -145,14 +164,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     known = {nemesis.name: nemesis for nemesis in NEMESES}
-    if unknown := [name for name in options.nemesis if name not in known]:
+    if unknown := [name for name in options.nemesis if not matching(known, name)]:
         parser.error(f"no such nemesis: {', '.join(unknown)}; --help has their names")
-    chosen = [known[name] for name in options.nemesis] or list(NEMESES)
+    chosen = [known[found] for name in options.nemesis for found in matching(known, name)] or list(NEMESES)
     seeds = range(options.seed, options.seed + options.seeds)
     begin = time.monotonic()
     rows = asyncio.run(play_all(chosen, seeds, LONG if options.long else SHORT, options.keep))
     if rows:
         print(total(rows, time.monotonic() - begin))
+    if recoveries := tell_recovery(rows):
+        print(recoveries)
     return 1 if any(row.red for row in rows) else 0
 
 

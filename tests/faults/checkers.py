@@ -111,10 +111,14 @@ def find_misled_supervisors(evidence: Evidence) -> list[str]:
 
 
 def find_stale_writes(evidence: Evidence) -> list[str]:
-    """The epoch and the version of a call never fall."""
+    """The epoch and the version of a call never fall, and an epoch has one owner."""
     last: dict[str, Claim] = {}
+    owners: dict[tuple[str, int], str] = {}
     found = []
     for claim in evidence.claims:
+        owner = claim.owner and owners.setdefault((claim.call_id, claim.epoch), claim.owner)
+        if owner != claim.owner:
+            found.append(f"epoch {claim.epoch} of {claim.call_id} has two owners: {owner}, {claim.owner}")
         before = last.get(claim.call_id, claim)
         if claim.epoch < before.epoch:
             found.append(f"the epoch of {claim.call_id} falls from {before.epoch} to {claim.epoch}")

@@ -1,7 +1,7 @@
 """What a round leaves behind: everything that a checker may look at. Plain data, no I/O."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -22,9 +22,10 @@ class Op:
     """One operation of a sender, written down before it goes out and again when its answer has come.
 
     *kind* is "packet", "frame" (a packet over a WebSocket), "body" (packets as NDJSON), "conflict" (a packet
-    whose sequence was acknowledged with other data) or "complete". Times are seconds of the monotonic clock;
-    *ended_at* is None while there is no answer. Of a refusal, *status* and *slug* are those of its problem;
-    *slug* is None if the answer was no problem details. A frame's problem comes without Retry-After.
+    whose sequence was acknowledged with other data) or "complete". *server* is the number of the server that
+    it went to. Times are seconds of the monotonic clock; *ended_at* is None while there is no answer. Of a
+    refusal, *status* and *slug* are those of its problem; *slug* is None if the answer was no problem
+    details. A frame's problem comes without Retry-After.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Op:
     call_id: str
     keys: Sequence[Key]
     sent_at: float
+    server: int = 0
     ended_at: float | None = None
     outcome: Outcome = Outcome.UNKNOWN
     status: int | None = None
@@ -49,12 +51,18 @@ class FaultHistory(History):
     """When each packet was acknowledged for the first time, by the monotonic clock: in order."""
 
     def begin(
-        self, sender: int, kind: str, call_id: str, packets: Sequence[tuple[Key, Content]], at: float
+        self,
+        sender: int,
+        kind: str,
+        call_id: str,
+        packets: Sequence[tuple[Key, Content]],
+        at: float,
+        server: int = 0,
     ) -> Op:
         """Write down what is about to be sent."""
         for key, content in packets:
             self.send(key, content)
-        op = Op(len(self.ops), sender, kind, call_id, [key for key, _ in packets], at)
+        op = Op(len(self.ops), sender, kind, call_id, [key for key, _ in packets], at, server)
         self.ops.append(op)
         return op
 
@@ -72,6 +80,14 @@ class Claim(NamedTuple):
     call_id: str
     epoch: int
     version: int
+    owner: str | None = None
+
+
+class Fault(NamedTuple):
+    """When servers of a cluster were struck, and the calls that they had: each with its server's number."""
+
+    at: float
+    owners: Mapping[str, int]
 
 
 class Request(NamedTuple):
@@ -122,7 +138,7 @@ class Evidence:
     history: FaultHistory
     stored: Stored
     claims: Sequence[Claim]
-    """Rows in the order in which they were seen."""
+    """Rows in the order in which they were seen; of a cluster every one that there was."""
     provider: Sequence[Request]
     supervisors: Counter[str]
     """What judging each supervisor found, summed up: see tests.acceptance.floor.FINDINGS."""
@@ -134,6 +150,8 @@ class Evidence:
     server_log: str
     stops: Sequence[Stop]
     expected: Expected
+    faults: Sequence[Fault] = ()
+    """Those that a cluster has recovered from."""
 
     @property
     def healed_at(self) -> float:

@@ -25,8 +25,10 @@ from tests.acceptance.history import Sql, read_stored
 from tests.acceptance.server import Server, Settings
 from tests.acceptance.supervisor import Supervisor
 from tests.acceptance.waiting import eventually
+from tests.cluster_scenes import Nats, nats_server
 from tests.faults.checkers import tell_leaks
-from tests.faults.evidence import Claim, Evidence, Expected, FaultHistory, Resources, Stop
+from tests.faults.evidence import Claim, Evidence, Expected, Fault, FaultHistory, Resources, Stop
+from tests.faults.ownership import count_joined, keep_claims, read_claims, read_owners
 from tests.faults.provider import Provider
 from tests.faults.workload import Workload
 from tests.proxy import Proxy, proxy_to
@@ -90,7 +92,12 @@ class Nemesis:
     strike: Callable[["Scene"], Awaitable[None]]
     expected: Expected = field(default_factory=Expected)
     servers: int = 1
+    is_cluster: bool = False
+    """Whether there is a NATS server for them."""
     is_wired: bool = False
+    """Whether there is a wire to PostgreSQL, or in a cluster from each server to NATS."""
+    patience: float = 20.0
+    """How long a sender waits for an answer, in seconds."""
     settings: Settings = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
     known: str | None = None
@@ -121,6 +128,8 @@ class Scene:
         self._length = length
         self._faults_at: float | None = None
         self.heals: list[float] = []
+        self.wires: list[Proxy] = []
+        self._struck: list[Fault] = []
         self._claims: list[Claim] = []
         self._peak_memory = 0
         self._stops: list[Stop] = []
@@ -141,19 +150,30 @@ class Scene:
             self.dsn = await stack.enter_async_context(database(self.postgres.dsn))
             self.proxy: Proxy = await stack.enter_async_context(proxy_to(self.dsn))
             self.provider: Provider = await stack.enter_async_context(Provider(seed=self._seed))
+            if self.nemesis.is_cluster:
+                self.nats: Nats = await stack.enter_async_context(nats_server())
             await self._start_servers(stack)
+            if self.nemesis.is_cluster:
+                await self.until_joined()
+                async with self.sql() as sql:
+                    await keep_claims(sql)
             before = await self._read_resources()
             supervisors = await self._play(stack)
             after = await self._settle(before)
-            for server in self.servers:
-                await self.stop(server)
+            await asyncio.gather(*(self.stop(server) for server in self.servers))
             return await self._collect(supervisors, before, after)
 
     @asynccontextmanager
-    async def fault(self) -> AsyncIterator[None]:
-        """Break something inside: at the end it is healed."""
+    async def fault(self, *struck: Server) -> AsyncIterator[None]:
+        """Break something inside, for these servers of a cluster or for all: at the end it is healed."""
+        owners: dict[str, int] = {}
+        if self.nemesis.is_cluster:
+            async with self.sql() as sql:
+                owners = await read_owners(sql, [f"node-{number}" for number in range(len(self.servers))])
+        numbers = {self.servers.index(server) for server in struck or self.servers}
         self.faults += 1
         self._faults_at = self._faults_at or now()
+        self._struck.append(Fault(now(), {call: owner for call, owner in owners.items() if owner in numbers}))
         yield
         self.heals.append(now())
 
@@ -213,8 +233,28 @@ class Scene:
 
         await eventually(takes, within=_TO_END)
 
+    async def until_joined(self) -> None:
+        """Return when all servers of the cluster reach each other."""
+
+        async def are_joined() -> bool:
+            async with self.sql() as sql:
+                return await count_joined(sql) == len(self.servers)
+
+        await eventually(are_joined, within=_TO_END)
+
+    async def _join_nats(self, stack: AsyncExitStack) -> Settings:
+        """Return how the next server reaches NATS."""
+        if not self.nemesis.is_cluster:
+            return {}
+        if not self.nemesis.is_wired:
+            return {"nats": self.nats.url}
+        wire = await stack.enter_async_context(proxy_to(self.nats.url))
+        self.wires.append(wire)
+        return {"nats": f"nats://127.0.0.1:{wire.port}"}
+
     async def _start_servers(self, stack: AsyncExitStack) -> None:
-        dsn = self.proxy.dsn if self.nemesis.is_wired else self.dsn
+        is_wired = self.nemesis.is_wired and not self.nemesis.is_cluster
+        dsn = self.proxy.dsn if is_wired else self.dsn
         for number in range(self.nemesis.servers):
             place = self.place / f"server-{number}"
             place.mkdir()
@@ -224,17 +264,19 @@ class Scene:
                 "FAULTS_REPORT": str(place / "report"),
                 **{name: value.format(place=self.place) for name, value in self.nemesis.extra.items()},
             }
-            settings = {**SETTINGS, "node": f"node-{number}", **self.nemesis.settings}
+            joining = await self._join_nats(stack)
+            settings = {**SETTINGS, "node": f"node-{number}", **joining, **self.nemesis.settings}
             server = Server(place, dsn=dsn, settings=settings, module="tests.faults.served", extra=extra)
             stack.push_async_callback(end, server)
-            await server.start()
             self.servers.append(server)
+        await asyncio.gather(*(server.start() for server in self.servers))
 
     async def _play(self, stack: AsyncExitStack) -> Counter[str]:
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector) as session:
+            rounds = [self.servers[n:] + self.servers[:n] for n in range(len(self.servers))]
             watchers = [
-                Watcher(self.servers[n % len(self.servers)], session, habit, f"{self._seed}/{n}")
+                Watcher(rounds[n % len(rounds)], session, habit, f"{self._seed}/{n}")
                 for n, habit in enumerate(HABITS)
             ]
             for watcher in watchers:
@@ -253,7 +295,8 @@ class Scene:
 
     async def _send(self) -> None:
         """Let the senders work while the nemesis does and some time longer, and end their calls."""
-        self.workload = Workload(self.servers, self.history, self._seed, calls=self._length.calls)
+        calls, patience = self._length.calls, self.nemesis.patience
+        self.workload = Workload(self.servers, self.history, self._seed, calls=calls, patience=patience)
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self.workload.run())
             await asyncio.sleep(self._length.before)
@@ -338,6 +381,8 @@ class Scene:
     async def _collect(self, supervisors: Counter[str], before: Resources, after: Resources) -> Evidence:
         async with self.sql() as sql:
             stored = await read_stored(sql)
+            if self.nemesis.is_cluster:
+                self._claims = await read_claims(sql)
         assert self._faults_at is not None, f"{self.nemesis.name} has done nothing"
         return Evidence(
             history=self.history,
@@ -353,6 +398,7 @@ class Scene:
             server_log=_without(self.nemesis.known, "".join(server.log for server in self.servers)),
             stops=self._stops,
             expected=self.nemesis.expected,
+            faults=self._struck if self.nemesis.is_cluster else (),
         )
 
 

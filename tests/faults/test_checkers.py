@@ -64,7 +64,15 @@ REQUESTS: Final = [
     Request("twice:2", "twice", 2, 1, None),
     Request("twice:2", "twice", 2, 2, "t2"),
 ]
-CLAIMS: Final = [Claim("once", 1, 2), Claim("twice", 5, 3), Claim("once", 1, 2), Claim("once", 2, 10)]
+CLAIMS: Final = [
+    Claim("once", 1, 2),
+    Claim("twice", 5, 3, "a"),
+    Claim("twice", 5, 4, "a"),
+    Claim("twice", 5, 4),  # given up
+    Claim("once", 1, 2),
+    Claim("twice", 6, 4, "b"),
+    Claim("once", 2, 10),
+]
 KINDS: Final = ("packet", "frame", "body", "complete")
 REFUSED: Final = {"outcome": Outcome.REFUSED, "has_retry_after": True}
 TRACEBACK: Final = """\
@@ -381,7 +389,8 @@ def test_misled_supervisor_is_red(finding: str) -> None:
     ("text", "claim"),
     [
         ("the epoch of once falls from 2 to 1", Claim("once", 1, 10)),
-        ("the epoch of twice falls from 5 to 4", Claim("twice", 4, 3)),
+        ("the epoch of twice falls from 6 to 4", Claim("twice", 4, 4)),
+        ("epoch 6 of twice has two owners: b, c", Claim("twice", 6, 4, "c")),
         ("the version of once falls from 10 to 9", Claim("once", 3, 9)),
     ],
 )

@@ -27,7 +27,6 @@ _AFTERWARDS: Final = 0.1  # of the calls: one more packet behind the complete
 _READ: Final = 0.02
 _BODY, _FRAMES = 25, 40  # packets that go together
 _PAUSE: Final = 0.03  # after a step that failed; a real sender would heed Retry-After
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=20)
 _SILENCE: Final = 8.0  # seconds that a socket's sender waits for an ack
 
 
@@ -69,8 +68,9 @@ def make_item(call_id: str, stream: str, sequence: int) -> Item:
 class Workload:
     """Senders that take turns at the calls; each step of a call is one operation in *history*.
 
-    Packets go to any of *servers*. A call is over when its complete was acknowledged, and a new one takes its
-    place until `end`.
+    Each sender goes round *servers*, and what one of them refuses, or has not answered after *patience*
+    seconds, goes to the next at once. A call is over when its complete was acknowledged, and a new one takes
+    its place until `end`.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Workload:
         *,
         calls: int = 200,
         senders: int = 24,
+        patience: float = 20.0,
         size: tuple[int, int] = (10, 50),
     ) -> None:
         self.servers = servers
@@ -89,6 +90,8 @@ class Workload:
         self._rng = random.Random(seed)
         self._size = size
         self._made = 0
+        self._patience = patience
+        self._turns = [*range(senders)]
         self._is_over = False
         self._live = deque(self._new_call() for _ in range(calls))
         self._senders = senders
@@ -96,9 +99,9 @@ class Workload:
 
     async def run(self) -> None:
         """Send until `end` was called and every call is over."""
-        connector = aiohttp.TCPConnector(limit=0)
+        connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=self._patience)
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as self._session,
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as self._session,
             asyncio.TaskGroup() as senders,
         ):
             for sender in range(self._senders):
@@ -116,7 +119,7 @@ class Workload:
         while self._live:
             plan = self._live.popleft()
             try:
-                if not await self._step(sender, plan):
+                if not await self._step_somewhere(sender, plan):
                     await asyncio.sleep(_PAUSE)
             finally:
                 if not plan.is_completed:
@@ -125,6 +128,13 @@ class Workload:
                 self.finished += 1
                 if not self._is_over:
                     self._live.append(self._new_call())
+
+    async def _step_somewhere(self, sender: int, plan: CallPlan) -> bool:
+        """Do one thing for the call, at one server after the other until it goes well somewhere."""
+        for _ in self.servers:
+            if await self._step(sender, plan):
+                return True
+        return False
 
     async def _step(self, sender: int, plan: CallPlan) -> bool:
         """Do one thing for the call, and return whether it went well."""
@@ -173,15 +183,16 @@ class Workload:
 
     async def _socket(self, sender: int, plan: CallPlan, items: Sequence[Item]) -> bool:
         """Send a frame for each of *items* on a connection of its own, until all are answered."""
-        ops = [self._begin(sender, "frame", plan.call_id, [item]) for item in items]
+        turn = self._turns[sender]
+        ops = [self._begin(sender, "frame", plan.call_id, [item], turn) for item in items]
         refused: set[int] = set()
         answered = 0
         try:
-            async with self._open().ws_connect(self._url(f"/v1/call/stream/{plan.call_id}")) as ws:
+            async with self._open().ws_connect(self._url(ops[0], f"/v1/call/stream/{plan.call_id}")) as ws:
                 for item in items:
                     await ws.send_str(json.dumps(_packet(*item)))
                 while answered < len(items):
-                    message = await ws.receive(timeout=_SILENCE)
+                    message = await ws.receive(timeout=min(_SILENCE, self._patience))
                     if message.type is not aiohttp.WSMsgType.TEXT:
                         break
                     told = json.loads(message.data)
@@ -209,6 +220,7 @@ class Workload:
     def _answer_frames(self, ops: Iterable[Op], items: Sequence[Item]) -> None:
         for op in ops:
             op.outcome = Outcome.OK
+            op.ended_at = _now()
         self._acknowledge(items)
 
     async def _complete(self, sender: int, plan: CallPlan) -> bool:
@@ -226,10 +238,10 @@ class Workload:
 
     async def _read(self, sender: int, plan: CallPlan) -> None:
         op = self._begin(sender, "read", plan.call_id, [])
-        await self._ask(op, lambda: self._open().get(self._url(f"/v1/call/{plan.call_id}")))
+        await self._ask(op, lambda: self._open().get(self._url(op, f"/v1/call/{plan.call_id}")))
 
     async def _post(self, op: Op, path: str, **options: Any) -> Any:
-        return await self._ask(op, lambda: self._open().post(self._url(path), **options))
+        return await self._ask(op, lambda: self._open().post(self._url(op, path), **options))
 
     async def _ask(self, op: Op, request: Callable[[], Any]) -> Any:
         """Send *request*, write down what came of it, and return the JSON that was told, if any."""
@@ -247,19 +259,25 @@ class Workload:
         self._end([op])
         return told
 
-    def _begin(self, sender: int, kind: str, call_id: str, items: Sequence[Item]) -> Op:
-        return self.history.begin(sender, kind, call_id, items, _now())
+    def _begin(
+        self, sender: int, kind: str, call_id: str, items: Sequence[Item], turn: int | None = None
+    ) -> Op:
+        """Write down what the sender's next server is to get, or that of *turn*."""
+        if turn is None:
+            turn = self._turns[sender]
+        self._turns[sender] = turn + 1
+        return self.history.begin(sender, kind, call_id, items, _now(), turn % len(self.servers))
 
     def _end(self, ops: Iterable[Op]) -> None:
         now = _now()
         for op in ops:
-            op.ended_at = now
+            op.ended_at = op.ended_at or now
 
     def _acknowledge(self, items: Sequence[Item]) -> None:
         self.history.acknowledge(items, _now())
 
-    def _url(self, path: str) -> str:
-        return self._rng.choice(self.servers).url + path
+    def _url(self, op: Op, path: str) -> str:
+        return self.servers[op.server].url + path
 
     def _open(self) -> aiohttp.ClientSession:
         assert self._session is not None, "run first"

@@ -2,6 +2,12 @@
 
 from typing import Final
 
-from tests.mutants import calls, storage, watching
+from tests.mutants import calls, cluster, storage, watching, webhooks
 
-MUTANTS: Final = (*storage.MUTANTS, *calls.MUTANTS, *watching.MUTANTS)
+MUTANTS: Final = (
+    *storage.MUTANTS,
+    *calls.MUTANTS,
+    *watching.MUTANTS,
+    *webhooks.MUTANTS,
+    *cluster.MUTANTS,
+)

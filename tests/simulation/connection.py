@@ -1,6 +1,7 @@
 """What asyncpg gives the store, on the simulated database."""
 
 import asyncio
+from asyncio import Future
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -37,11 +38,11 @@ class SimulatedConnection:
         self._database = database
         self._transport = _NoTransport()
 
-    async def fetch(self, query: str, *arguments: Any) -> list[Record]:
-        """Return the rows."""
+    def fetch(self, query: str, *arguments: Any) -> "Future[list[Record]]":
+        """Return the rows, to who waits for them."""
         if self.is_closed or not self._database.is_up:
             raise asyncpg.InterfaceError("connection is closed")
-        return await self._database.submit(self, STATEMENTS[query], arguments)
+        return self._database.submit(self, STATEMENTS[query], arguments)
 
     async def fetchrow(self, query: str, *arguments: Any) -> Record | None:
         """Return the first row, if there is one."""

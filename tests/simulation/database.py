@@ -70,6 +70,8 @@ class Database:
     def end(self, transaction: Transaction) -> None:
         """Let go of all locks."""
         held, transaction.held = transaction.held, []
+        if not held:
+            return
         for call_id in held:
             del self.locks[call_id]
         for call_id in held:
@@ -111,6 +113,11 @@ class Database:
 class Job:
     """One statement on its way."""
 
+    __slots__ = (
+        "_database", "_fate", "_is_over", "_steps", "_timer", "_transaction", "_wanted",
+        "arguments", "connection", "reply", "statement",
+    )  # fmt: skip
+
     def __init__(
         self, database: Database, connection: SimulatedConnection, statement: Statement, arguments: Any
     ) -> None:
@@ -135,17 +142,22 @@ class Job:
             return
         fates = database.fates.get(process.name if process else "")
         if fates and self.statement.locks_rows:
-            self._fate = fates.popleft()
-        if self._fate is Fate.LOST_BEFORE:
+            self._begin_under(fates.popleft())
+        else:
+            self._run()
+
+    def _begin_under(self, fate: Fate) -> None:
+        self._fate, database = fate, self._database
+        if fate is Fate.LOST_BEFORE:
             self.cut()
             return
-        if self._fate is Fate.DEADLOCK:
+        if fate is Fate.DEADLOCK:
             self._fail(asyncpg.DeadlockDetectedError("deadlock detected"))
             return
-        if self._fate in (Fate.LATE, Fate.STRAY):
+        if fate in (Fate.LATE, Fate.STRAY):
             self.connection.is_closed = True
             self._raise(asyncpg.ConnectionDoesNotExistError("connection was closed"))
-        if self._fate is Fate.STRAY:
+        if fate is Fate.STRAY:
             self._timer = database.later(database.passes(_LATE), self._run)
             return
         self._run()
@@ -202,14 +214,15 @@ class Job:
         database.on_commit(self, rows, written)
         database.end(self._transaction)
         self._steps = self._timer = None
-        if self._fate is Fate.LOST_AFTER:
-            self.cut()
-        elif self._fate is Fate.SWALLOWED:
-            self._timer = database.later(self.connection.command_timeout, self._fail, TimeoutError())
-        elif self._fate in (Fate.LATE, Fate.STRAY):
-            self._finish()
-        else:
-            self._timer = database.later(database.passes(database.weather.way), self._answer, rows)
+        match self._fate:
+            case None:
+                self._timer = database.later(database.passes(database.weather.way), self._answer, rows)
+            case Fate.LOST_AFTER:
+                self.cut()
+            case Fate.SWALLOWED:
+                self._timer = database.later(self.connection.command_timeout, self._fail, TimeoutError())
+            case _:
+                self._finish()
 
     def _time_out(self) -> None:
         self._fail(asyncpg.LockNotAvailableError("canceling statement due to lock timeout"))
@@ -232,6 +245,7 @@ class Job:
         self._is_over = True
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None  # it has this very job, and such a circle would be left to the collector
         if self._steps is not None:
             self._database.give_up_waiting(self)
             self._steps.close()

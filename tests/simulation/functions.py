@@ -16,6 +16,10 @@ Locking = Generator[str, None, list[Record]]
 
 _TAKEN_ANYWAY: Final = ("IN_PROGRESS", "COMPLETED")
 _FINAL: Final = ("ARCHIVED", "FAILED")
+_TOLD: Final = (
+    "call_no", "call_id", "epoch", "state", "version", "generation", "attempt", "attempt_running",
+    "crashes", "packets", "late", "duplicates", "end_reason",
+)  # fmt: skip
 
 
 def claim_5(
@@ -62,14 +66,12 @@ def _found(transaction: Transaction, call_id: str) -> CallRow:
 
 def _tell(transaction: Transaction, row: CallRow, taken: set[int], fresh: set[int]) -> Record:
     now = transaction.tables.clock()
-    tail = _tail(transaction, row)
     packets = transaction.packets(row.call_no)
+    tail = _tail(row, packets)
     heard = [packets[key].received_at for key in tail]
     last = max([row.started_at, row.last_packet_at or row.started_at, *heard])
-    names = "call_no, call_id, epoch, state, version, generation, attempt, attempt_running, crashes, packets"
     return {
-        **{name: getattr(row, name) for name in names.split(", ")},
-        **{name: getattr(row, name) for name in ("late", "duplicates", "end_reason")},
+        **{name: getattr(row, name) for name in _TOLD},
         "is_mine": row.call_no in taken,
         "wake_in": None if row.wake_at is None else row.wake_at - now,
         "streams": dump(row.streams),
@@ -84,22 +86,23 @@ def _tell(transaction: Transaction, row: CallRow, taken: set[int], fresh: set[in
 
 
 def _step_age(transaction: Transaction, row: CallRow) -> float | None:
+    if row.state != "PROCESSING_AI":
+        return None
     tables = transaction.tables
     begins = [
         (event.version, event.at)
         for event in tables.events.get(row.call_no, {}).values()
         if event.kind == "transition" and event.to_state == "PROCESSING_AI"
     ]
-    is_there = row.state == "PROCESSING_AI" and begins
-    return tables.clock() - max(begins)[1] if is_there else None
+    return tables.clock() - max(begins)[1] if begins else None
 
 
-def _tail(transaction: Transaction, row: CallRow) -> list[PacketKey]:
+def _tail(row: CallRow, packets: Iterable[PacketKey]) -> list[PacketKey]:
     """Do as tail_1."""
     checkpoint = {"": {"last": -1, "missing": []}} | row.streams
     found = [
         (stream, sequence)
-        for stream, sequence in transaction.packets(row.call_no)
+        for stream, sequence in packets
         if (state := checkpoint.get(stream)) is not None
         and (sequence > state["last"] or any(a <= sequence <= b for a, b in state["missing"]))
     ]
@@ -112,19 +115,22 @@ def flush_3(
     runs, packets, (r_no, r_stream, r_sequence, r_data), rows, events = (
         rest[:4], rest[4:7], rest[7:11], rest[11], rest[12]
     )  # fmt: skip
-    if any("\x00" in data for data in (*packets[1], *r_data)):
+    if "\x00" in "".join((*packets[1], *r_data)):
         raise asyncpg.CharacterNotInRepertoireError('invalid byte sequence for encoding "UTF8": 0x00')
     wanted = dict(zip(nos, epochs, strict=True))
     held: list[int] = []
-    for row in sorted(_holding(transaction, wanted, me), key=lambda row: row.call_id):
-        yield row.call_id
-        held += [row.call_no for row in _holding(transaction, {row.call_no: wanted[row.call_no]}, me)]
-    conflicts = _insert(transaction, list(_unroll(*runs)), packets, held)
+    for call_id, number in sorted(
+        (row.call_id, number) for number in wanted if (row := _hold(transaction, number, wanted, me))
+    ):
+        yield call_id
+        if _hold(transaction, number, wanted, me):
+            held.append(number)
+    conflicts = _insert(transaction, list(_unroll(*runs)), packets, held) if packets[1] else None
     keys = [(number, (s, n)) for number, s, n in zip(r_no, r_stream, r_sequence, strict=True)]
-    for row in json.loads(rows or "[]"):
+    for row in json.loads(rows) if rows else ():
         if row["call_no"] in held:
             _update(transaction, row)
-    for event in json.loads(events or "[]"):
+    for event in json.loads(events) if events else ():
         if event.pop("call_no") in held:
             call = _found(transaction, event.pop("call_id"))
             at = transaction.tables.clock()
@@ -133,15 +139,15 @@ def flush_3(
         {
             "fenced": [number for number in nos if number not in held] or None,
             "conflicts": conflicts,
-            "repeat_conflicts": _stored_otherwise(transaction, keys, r_data),
+            "repeat_conflicts": _stored_otherwise(transaction, keys, r_data) if keys else None,
         }
     ]
 
 
-def _holding(transaction: Transaction, wanted: dict[int, int], me: str) -> list[CallRow]:
-    """Return the rows whose epoch is still the *wanted* one, and whose owner *me*."""
-    rows = [transaction.row(number) for number in wanted]
-    return [row for row in rows if row and row.epoch == wanted[row.call_no] and row.owner == me]
+def _hold(transaction: Transaction, number: int, wanted: dict[int, int], me: str) -> CallRow | None:
+    """Return the row if its epoch is still the *wanted* one, and its owner *me*."""
+    row = transaction.row(number)
+    return row if row and row.epoch == wanted[number] and row.owner == me else None
 
 
 def _unroll(

@@ -5,7 +5,7 @@ from asyncio import Future, Handle, Task, TimerHandle
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -48,26 +48,47 @@ class Process:
             self.steps_left -= 1
             if self.steps_left < 0:
                 self.die()
-        if self.is_dead:
-            return False
         if self.held_back is not None:
             self.held_back.append(handle)
             return False
-        return True
+        return not self.is_dead
 
 
 class SimulatedTask(Task[Any]):
     """A task whose place in a set depends on when it was made, not on where it lies in memory."""
 
+    __slots__ = ("_number", "process")
     _made = count()
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], **options: Any) -> None:
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], loop: "VirtualLoop", name: str, context: Context | None
+    ) -> None:
         self._number = next(self._made)
         self.process = PROCESS.get()
-        super().__init__(coroutine, **options)
+        super().__init__(coroutine, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
         return self._number
+
+
+class _Step(TimerHandle):
+    """Something to be run: a handle as asyncio's, at half the cost, for a loop that is never debugged."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context | None, when: float = 0.0
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = copy_context() if context is None else context
+        self._when = when
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Run it no more."""
+        self._cancelled = True
+        self._args = ()
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
@@ -98,10 +119,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         try:
             task = self.create_task(main)
-            while not (task.done() or self.is_interrupted):
-                if self.steps > _MOST_STEPS:
-                    raise Stuck(f"no end after {_MOST_STEPS} steps")
-                self._step()
+            self._run_until_done(task)
             if task.done():
                 task.result()
         finally:
@@ -139,7 +157,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> Handle:
         """Do as asyncio does."""
-        handle = Handle(callback, args, self, context)
+        handle = _Step(callback, args, context)
         if not self._is_closed:
             self._ready.append(handle)
         return handle
@@ -148,13 +166,17 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> TimerHandle:
         """Do as asyncio does."""
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        when = self._now + delay  # from here on as `call_at`, which would cost another call
+        handle = _Step(callback, args, context, when)
+        if not self._is_closed:
+            heappush(self._timers, (when, next(self._timer_numbers), handle))
+        return handle
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> TimerHandle:
         """Do as asyncio does."""
-        handle = TimerHandle(when, callback, args, self, context)
+        handle = _Step(callback, args, context, when)
         if not self._is_closed:
             heappush(self._timers, (when, next(self._timer_numbers), handle))
         return handle
@@ -165,7 +187,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> Task[Any]:
         """Do as asyncio does, and keep the task, whoever forgets it."""
-        task = SimulatedTask(coro, loop=self, name=name or "task", context=context)
+        task = SimulatedTask(coro, self, name or "task", context)
         task._log_destroy_pending = False  # type: ignore[attr-defined]  # many will vanish with their process
         self._tasks.append(task)
         return task
@@ -187,41 +209,44 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Do as asyncio does."""
         return not self._is_closed
 
-    def _timer_handle_cancelled(self, handle: TimerHandle) -> None:
-        pass
-
-    def _step(self) -> None:
+    def _run_until_done(self, task: Task[Any]) -> None:
         ready, shuffle = self._ready, self._shuffle
-        if not ready:
-            self._jump()
-        handle: Any = ready.popleft() if shuffle is None or len(ready) == 1 else self._choose(shuffle)
-        if handle._cancelled:
-            return
-        context = handle._context
-        process = context.get(PROCESS)
-        if process is None or process.takes(handle):
-            self.steps += 1
-            try:
-                context.run(handle._callback, *handle._args)
-            except Exception as error:  # noqa: BLE001  # it is for who reads `errors`
-                self.errors.append({"callback": handle._callback, "exception": error})
+        while not (self.is_interrupted or task.done()):
+            if self.steps > _MOST_STEPS:
+                raise Stuck(f"no end after {_MOST_STEPS} steps")
+            if not ready:
+                self._jump()
+            handle: Any = ready.popleft() if shuffle is None or len(ready) == 1 else self._choose(shuffle)
+            if handle._cancelled:
+                continue
+            context = handle._context
+            process = context.get(PROCESS)
+            if process is None or process.takes(handle):
+                self.steps += 1
+                try:
+                    context.run(handle._callback, *handle._args)
+                except Exception as error:  # noqa: BLE001  # it is for who reads `errors`
+                    self.errors.append({"callback": handle._callback, "exception": error})
 
     def _jump(self) -> None:
         """Go to the time of the next timer."""
         timers = self._timers
-        while timers and timers[0][2]._cancelled:
-            heappop(timers)
-        if not timers:
+        while timers:
+            when, _, handle = heappop(timers)
+            if not handle._cancelled:
+                break
+        else:
             raise Stuck("everybody waits, and nobody for a timer")
-        self._now = now = max(self._now, timers[0][0])
-        while timers and timers[0][0] <= now:
+        if when > self._now:
+            self._now = when
+        self._ready.append(handle)
+        while timers and timers[0][0] <= self._now:
             self._ready.append(heappop(timers)[2])
 
     def _choose(self, shuffle: Random) -> Handle:
         ready = self._ready
         index = int(shuffle.random() * min(len(ready), _WINDOW))
-        source = _source(ready[index])
-        if source is not None:
+        if index and (source := _source(ready[index])) is not None:
             index = next(i for i in range(index + 1) if _source(ready[i]) is source)
         handle = ready[index]
         del ready[index]

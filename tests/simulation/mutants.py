@@ -40,14 +40,14 @@ MUTANTS: Final = (
     Mutant(
         "the fence does not check the epoch",
         "tests.simulation.functions",
-        "row.epoch == wanted[row.call_no] and row.owner == me",
+        "row.epoch == wanted[number] and row.owner == me",
         "row.owner == me",
     ),
     Mutant(
         "the fence checks nothing",
         "tests.simulation.functions",
-        "if row and row.epoch == wanted[row.call_no] and row.owner == me",
-        "if row",
+        "row if row and row.epoch == wanted[number] and row.owner == me else None",
+        "row",
     ),
     Mutant(
         "a claim takes from the living",
@@ -147,8 +147,8 @@ MUTANTS: Final = (
     Mutant(
         "the fence does not check the owner",
         "tests.simulation.functions",
-        "row.epoch == wanted[row.call_no] and row.owner == me",
-        "row.epoch == wanted[row.call_no]",
+        "row.epoch == wanted[number] and row.owner == me",
+        "row.epoch == wanted[number]",
     ),
     Mutant(
         "the actor's loop swallows its cancellation",

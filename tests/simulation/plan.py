@@ -163,6 +163,12 @@ def _make_fault(rng: Random, trouble: Trouble, conditions: Conditions, calls: li
     )
 
 
+_WEIGHTS: Final = {
+    Deed.SEND: 50, Deed.SEND_TOGETHER: 10, Deed.COMPLETE: 10, Deed.CANCEL: 3, Deed.RETRY: 4
+}  # fmt: skip
+_VENDOR_WEIGHTS: Final = {Deed.BEGIN: 8, Deed.END: 4, Deed.DROP: 3, Deed.STATUS: 3}
+
+
 class _Writer:
     """Writes the operations of some senders, who take turns at the calls."""
 
@@ -178,6 +184,8 @@ class _Writer:
         self._has_poison = rng.random() < 0.15
         self._haste = rng.choice((0.0, 0.02, 0.3))
         self._restlessness = rng.choice((0.1, 0.2, 0.7))
+        weights = _WEIGHTS | _VENDOR_WEIGHTS if self._has_vendor else _WEIGHTS
+        self._deeds, self._weights = [*weights], [*weights.values()]
 
     def write(self, count: int) -> list[Operation]:
         """Return *count* operations; each call is begun with packets."""
@@ -185,10 +193,7 @@ class _Writer:
         return first + [self._operate(self._choose(), self._rng.choice(self._calls)) for _ in range(count)]
 
     def _choose(self) -> Deed:
-        deeds = {Deed.SEND: 50, Deed.SEND_TOGETHER: 10, Deed.COMPLETE: 10, Deed.CANCEL: 3, Deed.RETRY: 4}
-        if self._has_vendor:
-            deeds |= {Deed.BEGIN: 8, Deed.END: 4, Deed.DROP: 3, Deed.STATUS: 3}
-        return self._rng.choices(list(deeds), weights=list(deeds.values()))[0]
+        return self._rng.choices(self._deeds, self._weights)[0]
 
     def _operate(self, deed: Deed, call_id: str) -> Operation:
         rng = self._rng

@@ -18,7 +18,7 @@ from tests.simulation.database import Database
 from tests.simulation.loop import VirtualLoop
 
 _AT_START: Final = ("wait_for_database", "check_durability", "migrate", "identify")
-_ABSENT: Final = ("Feed", "Eraser", "KeyRing")
+_ABSENT: Final = ("Feed", "Eraser", "Deliveries", "KeyRing", "LoopLag")
 
 
 class _Absent:

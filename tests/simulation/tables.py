@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from callactors.store.due import Due
@@ -30,9 +29,8 @@ class StoredEvent(NamedTuple):
     epoch: int
 
 
-@dataclass(slots=True)
-class CallRow:
-    """A row of `calls`; times are the database's seconds."""
+class CallRow(NamedTuple):
+    """A row of `calls`; times are the database's seconds. What is in it is replaced, never changed."""
 
     call_no: int
     call_id: str
@@ -46,7 +44,7 @@ class CallRow:
     attempt: int = 0
     attempt_running: bool = False
     crashes: int = 0
-    streams: dict[str, Any] = field(default_factory=dict)
+    streams: dict[str, Any] = {}  # noqa: RUF012  # shared, as nothing changes it
     packets: int = 0
     late: int = 0
     duplicates: int = 0
@@ -54,10 +52,10 @@ class CallRow:
     completed_at: float | None = None
     finished_at: float | None = None
     end_reason: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = {}  # noqa: RUF012  # as above
     result: Any = None
     last_error: dict[str, Any] | None = None
-    legs: dict[str, Any] = field(default_factory=dict)
+    legs: dict[str, Any] = {}  # noqa: RUF012  # as above
     streaming: bool = False
 
     @property
@@ -101,6 +99,8 @@ class Tables:
 class Transaction:
     """Sees what is committed and what it has written itself; nobody else sees that before it commits."""
 
+    __slots__ = ("_events", "_packets", "_rows", "held", "locks", "tables")
+
     def __init__(self, tables: Tables, locks: "dict[str, Transaction]") -> None:
         self.tables = tables
         self.locks = locks
@@ -113,7 +113,7 @@ class Transaction:
         """Return the call with *call_id*."""
         committed = self.tables.find(call_id)
         if committed is not None:
-            return self._rows.get(committed.call_no, committed)
+            return self._rows.get(committed.call_no) or committed
         return next((row for row in self._rows.values() if row.call_id == call_id), None)
 
     def row(self, call_no: int) -> CallRow | None:
@@ -129,7 +129,7 @@ class Transaction:
 
     def write(self, row: CallRow, **columns: Any) -> CallRow:
         """Update *row*, which is locked."""
-        self._rows[row.call_no] = changed = replace(row, **columns)
+        self._rows[row.call_no] = changed = row._replace(**columns)
         return changed
 
     def packet(self, call_no: int, key: PacketKey) -> StoredPacket | None:
@@ -146,8 +146,11 @@ class Transaction:
 
     def packets(self, call_no: int) -> dict[PacketKey, StoredPacket]:
         """Return all packets of the call."""
-        own = {key: packet for (number, key), packet in self._packets.items() if number == call_no}
-        return {**self.tables.packets.get(call_no, {}), **own}
+        found = dict(self.tables.packets.get(call_no, {}))
+        for (number, key), packet in self._packets.items():
+            if number == call_no:
+                found[key] = packet
+        return found
 
     def log(self, call_no: int, event: StoredEvent) -> None:
         """Insert *event* unless there is one with its version."""
@@ -169,4 +172,6 @@ class Transaction:
 
 def dump(column: Any) -> str | None:
     """Return what asyncpg tells of a column of jsonb."""
+    if column == {}:
+        return "{}"
     return None if column is None else json.dumps(column)

@@ -61,6 +61,7 @@ class _World:
     def __init__(self, plan: Plan) -> None:
         conditions = plan.conditions
         self._plan = plan
+        self._has_one_outage = plan.has_one_outage
         self._rng = Random(plan.seed + 1)
         self._violations: list[str] = []
         self._trace: list[tuple[Any, ...]] = []
@@ -143,7 +144,7 @@ class _World:
     @property
     def _is_calm(self) -> bool:
         """Whether no server can have been taken for dead so far."""
-        return self._plan.has_one_outage and not any(server.disturbed for server in self._servers)
+        return self._has_one_outage and not any(server.disturbed for server in self._servers)
 
     @property
     def _is_busy(self) -> bool:
@@ -221,7 +222,8 @@ class _World:
             if isinstance(outcome, Accepted):
                 acked.setdefault((packet.stream, packet.sequence), (packet, self._loop.time()))
         said = [type(one).__name__ for one in (answer if isinstance(answer, list) else [answer])]
-        self._counts.update(said)
+        for name in said:
+            self._counts[name] += 1
         keys = [(packet.stream, packet.sequence) for packet in request.packets]
         self._note("answer", request.operation.deed, call_id, *keys, *said)
 
@@ -236,7 +238,7 @@ class _World:
     def _check_end(self, complaints: Complaints) -> None:
         tables = self._database.tables
         disturbed = sum(server.disturbed for server in self._servers)
-        is_unclear = self._plan.has_poison or not self._plan.has_one_outage
+        is_unclear = self._plan.has_poison or not self._has_one_outage
         for row in tables.calls.values():
             asked = [one for one in self._provider.asked if one.call_id == row.call_id]
             for finding in check_call(tables, row, asked, inf if is_unclear else disturbed):

@@ -109,7 +109,7 @@ class Soak:
     async def _watch(self, server: Server, client: Client, churn: Churn, sql: Sql) -> Counter[str]:
         """Let supervisors watch the load, and return what was wrong with what they were told."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            watchers = [Watcher(server, session, habit, str(n)) for n, habit in enumerate(_HABITS)]
+            watchers = [Watcher([server], session, habit, str(n)) for n, habit in enumerate(_HABITS)]
             for watcher in watchers:
                 watcher.nap = _NAP
             watching = [asyncio.create_task(watcher.watch()) for watcher in watchers]

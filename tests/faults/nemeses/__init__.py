@@ -3,7 +3,7 @@
 from typing import Final
 
 from tests.faults.evidence import Expected
-from tests.faults.nemeses import clock, peers, postgres, process, wire
+from tests.faults.nemeses import clock, cluster, peers, postgres, process, wire
 from tests.faults.scene import Nemesis, Scene
 
 _ANY: Final = (
@@ -39,4 +39,5 @@ NEMESES: Final = (
     *clock.NEMESES,
     *peers.NEMESES,
     STORM,
+    *cluster.NEMESES,
 )
