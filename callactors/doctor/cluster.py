@@ -1,15 +1,9 @@
 """Checks of NATS: whether each server is there, lets us in, and brings back what it is sent."""
 
-import asyncio
 from typing import Final
-from uuid import uuid4
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
-from callactors.cluster.connection import TROUBLE, NatsOptions, close, connect, make_client
-from callactors.cluster.link import Subjects
-from callactors.cluster.wire import VERSION
+from callactors.cluster import NatsOptions
+from callactors.cluster.probe import probe
 from callactors.doctor.findings import Finding, error, ok, warning
 from callactors.errors import NatsFilesBroken, NatsPlaintext
 from callactors.settings import Settings
@@ -44,32 +38,7 @@ def check_version(host: str, version: tuple[int, int]) -> Finding:
 
 async def _check(options: NatsOptions) -> Finding:
     host = options.servers[0].rpartition("@")[2].rpartition("/")[2]
-    troubles: list[Exception] = []
-    client = make_client(options)
-
-    async def on_error(trouble: Exception) -> None:
-        troubles.append(trouble)
-
     try:
-        async with asyncio.timeout(_PATIENCE):
-            await connect(client, options, name="callactors doctor", on_error=on_error)
-            await _send_to_self(client)
-            version = client.connected_server_version
-            return check_version(host, (version.major, version.minor))
-    except (*TROUBLE, ValueError) as failure:
-        reason = next((text for one in (*troubles, failure) if (text := str(one))), "it does not answer")
-        return error("nats", f"{host}: {reason}", "docs/nats.md tells what to look at")
-    finally:
-        await close(client)
-
-
-async def _send_to_self(client: Client) -> None:
-    subject = Subjects(f"callactors.{VERSION}.doctor", uuid4().hex).of_answer("self")
-    arrived = asyncio.Event()
-
-    async def on_message(_: Msg) -> None:
-        arrived.set()
-
-    await client.subscribe(subject, cb=on_message)
-    await client.publish(subject, b"")
-    await arrived.wait()
+        return check_version(host, await probe(options, timeout=_PATIENCE))
+    except ConnectionError as failure:
+        return error("nats", f"{host}: {failure}", "docs/nats.md tells what to look at")
