@@ -52,6 +52,7 @@ insert into packets select call_no, g, 1, now(), '', $4 from calls, generate_ser
 where call_id = $3
 """
 _READ: Final = "select call_id, call_no, epoch from calls where call_id = any($1) order by call_id"
+_FIRST_WAKE: Final = 3_600.0
 _SETTLE: Final = ("vacuum (analyze) calls, packets, call_events", "checkpoint")
 
 
@@ -72,7 +73,7 @@ class _Scene:
 
     async def claim(self, call_ids: Sequence[str], *, is_new: bool = False) -> Cost:
         creates = [is_new] * len(call_ids)
-        await self._meter.fetchrow(_CLAIM, _ME, list(call_ids), creates, [], False, LEASE)
+        await self._meter.fetchrow(_CLAIM, _ME, list(call_ids), creates, [], False, LEASE, _FIRST_WAKE)
         if not is_new:
             records = await self.sql.fetch(_READ, list(call_ids))
             self._calls = [(r["call_id"], r["call_no"], r["epoch"]) for r in records]
