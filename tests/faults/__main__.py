@@ -155,7 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(f"  {nemesis.name:<16}{nemesis.line}" for nemesis in NEMESES),
     )
-    parser.add_argument("nemesis", nargs="*", help="which to play, as 'pg-*' several; all by default")
+    parser.add_argument(
+        "nemesis",
+        nargs="*",
+        help="which to play, as 'pg-*' several; by default all of --long, else those that no other covers",
+    )
     parser.add_argument("--long", action="store_true", help="break things for 30 s in a round, not 2.5")
     parser.add_argument("--seeds", type=int, default=1, help="how many rounds of each")
     parser.add_argument("--seed", type=int, default=1, help="the first one's seed")
@@ -166,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = {nemesis.name: nemesis for nemesis in NEMESES}
     if unknown := [name for name in options.nemesis if not matching(known, name)]:
         parser.error(f"no such nemesis: {', '.join(unknown)}; --help has their names")
-    chosen = [known[found] for name in options.nemesis for found in matching(known, name)] or list(NEMESES)
+    chosen = [known[found] for name in options.nemesis for found in matching(known, name)] or [
+        nemesis for nemesis in NEMESES if options.long or not nemesis.is_covered
+    ]
     seeds = range(options.seed, options.seed + options.seeds)
     begin = time.monotonic()
     rows = asyncio.run(play_all(chosen, seeds, LONG if options.long else SHORT, options.keep))

@@ -103,6 +103,8 @@ class Nemesis:
     known: str | None = None
     postgres: Callable[[Path], AbstractAsyncContextManager[EmbeddedPostgres]] | None = None
     """Makes a PostgreSQL of the round's own, in a directory of its own."""
+    is_covered: bool = False
+    """Whether another nemesis strikes so too: then it is not among those of the short form by default."""
     lacks: Callable[[], str | None] = lambda: None
     """Tells what this machine lacks for it."""
 

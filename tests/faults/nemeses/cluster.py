@@ -115,15 +115,18 @@ def _cluster(name: str, strike: Strike, **options: Any) -> Nemesis:
 
 _ANY: Final = (kill, freeze, roll, kill_nats, freeze_nats, cut_off, restart_postgres)
 _PROGRESS: Final = Expected(progress=50)
+_LITTLE: Final = (
+    0.75  # seconds of a sender's patience: what waits at who stands still is no time of the others
+)
 
 NEMESES: Final = (
     _cluster("cluster-kill", kill, expected=_PROGRESS),
-    _cluster("cluster-freeze", freeze),
+    _cluster("cluster-freeze", freeze, patience=_LITTLE),
     _cluster("cluster-stall", stall, extra={"FAULTS_STALL": str(_STALL)}, known=_WATCHDOG),
     _cluster("cluster-roll", roll, expected=_PROGRESS),
-    _cluster("cluster-pg", restart_postgres),
-    _cluster("nats-kill", kill_nats, expected=_PROGRESS),
-    _cluster("nats-freeze", freeze_nats),
+    _cluster("cluster-pg", restart_postgres, is_covered=True),
+    _cluster("nats-kill", kill_nats, expected=_PROGRESS, is_covered=True),
+    _cluster("nats-freeze", freeze_nats, is_covered=True),
     _cluster("nats-cut", cut_off, is_wired=True, expected=_PROGRESS),
     _cluster("cluster-storm", strike_anywhere, is_wired=True),
 )
