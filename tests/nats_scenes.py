@@ -24,7 +24,7 @@ PASSWORD: Final = "s3cret:with/signs@in it"
 async def secured(directory: Path, size: int = 1) -> AsyncIterator[Sequence[Nats]]:
     """As many NATS servers as *size*, one cluster; *directory* has their certificate and CA."""
     write_certificates(directory)
-    variables = {"CALLACTORS_NATS_PASSWORD": json.dumps(PASSWORD)}
+    variables = {"NATS_PASSWORD": json.dumps(PASSWORD)}
     servers = [Nats(directory, variables) for _ in range(size)]
     routes = [f"nats://127.0.0.1:{Nats().port}" for _ in range(size)]
     try:

@@ -90,10 +90,10 @@ class Balancer:
 async def balanced(*ports: int) -> AsyncIterator[Balancer]:
     """HAProxy with the configuration of the documentation before servers on *ports*."""
     (own,) = free_ports(1)
-    places = {f"CALLACTORS_NODE_{number}": f"127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
+    places = {f"BALANCER_NODE_{number}": f"127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
     process = await asyncio.create_subprocess_exec(
         *(PROGRAM, "-db", "-f", str(ROOT / "docs" / "haproxy.cfg")),
-        env={**os.environ, **places, "CALLACTORS_BIND": f"127.0.0.1:{own}"},
+        env={**os.environ, **places, "BALANCER_BIND": f"127.0.0.1:{own}"},
         stdout=DEVNULL,
         stderr=DEVNULL,
     )

@@ -158,5 +158,5 @@ async def test_a_system_has_no_more_connections_than_the_page_says(dsn: str, sql
         await asyncio.gather(*(calls.accept(call_id, packet(1)) for call_id in ids))
         await calls.erase("c0", "test")
         await asyncio.gather(*(calls.read(call_id) for call_id in ids[1:]))
-        await until(sql, f"select count(*) {own}", 14)
+        await until(sql, f"select count(*) {own}", 15)
     await until(sql, f"select count(*) {own}", 0)
