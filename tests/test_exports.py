@@ -22,6 +22,7 @@ NAMES = {
         CallactorsError
     """,
     "callactors.actors": "Actor ActorRegistry Envelope Home Mailbox RegistryLimits",
+    "callactors.cluster": "NatsOptions NatsRouter",
     "callactors.testing": "Databases callactors_databases callactors_dsn callactors_options",
 }
 
