@@ -7,6 +7,7 @@ server; answers that are errors; what no message holds. tests/faults has servers
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from callactors.errors import (
     CallClosed,
     CallEnded,
     CallNotFailed,
+    Overloaded,
     SequenceConflict,
     UnknownCall,
 )
@@ -176,6 +178,25 @@ async def test_a_packet_that_no_message_holds_is_stored_where_it_is_sent(dsn: st
         assert (await first.accept("c", packet(7))).total_received == 7, "the old owner asks the new one"
         assert not first.has("c")
         assert await epoch(sql) == 2
+
+
+async def test_an_answer_that_no_message_holds_is_refused_and_the_link_stays(
+    dsn: str, sql: Sql, tmp_path: Path
+) -> None:
+    (tmp_path / "small.conf").write_text("max_payload: 4096")
+    async with (
+        nats_server("-c", str(tmp_path / "small.conf")) as server,
+        joined(dsn, server.url, "first") as first,
+        joined(dsn, server.url, "second") as second,
+    ):
+        for number in range(90):  # each leaves a gap, all of which are told
+            await first.accept("c", packet(2**62 + 2 * number))
+        with pytest.raises(Overloaded):
+            await second.accept("c", packet(2**62 + 1_000))
+        assert await sql.fetchval("select count(*) from packets") == 91
+        assert await epoch(sql) == 1
+        await first.accept("d", packet(1))
+        assert (await second.accept("d", packet(2))).total_received == 2
 
 
 async def test_without_nats_calls_are_claimed_where_they_are_asked_for(dsn: str, sql: Sql) -> None:

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from nats.aio.msg import Msg
 
-from callactors.cluster.link import Send, Subjects
+from callactors.cluster.link import HEADROOM, Link, Subjects
 from callactors.cluster.wire import read_message, write_reply
-from callactors.errors import ActorStopped, Draining, Fenced, Unavailable
+from callactors.errors import ActorStopped, Draining, Fenced, Overloaded, Unavailable
 from callactors.messages import Accept, AcceptMany
 from callactors.routing import LocalCalls, RouteCounts
 
@@ -19,10 +19,10 @@ MOVED: Final = (Fenced, ActorStopped, Draining)
 class Answering:
     """Lets actors of *local* have messages, and sends their replies."""
 
-    def __init__(self, local: LocalCalls, subjects: Subjects, send: Send, counts: RouteCounts) -> None:
+    def __init__(self, local: LocalCalls, subjects: Subjects, link: Link, counts: RouteCounts) -> None:
         self._local = local
         self._subjects = subjects
-        self._send = send
+        self._link = link
         self._counts = counts
         self._under_way: set[str] = set()
 
@@ -32,13 +32,13 @@ class Answering:
         if subject in self._under_way:
             return  # sent again while the first is being stored
         if is_leaving or not self._local.has(call_id):
-            self._send(subject, write_reply(Fenced()))
+            self._send(subject, Fenced())
             return
         asked = read_message(message.data)
         try:
             inner = self._local.ask(call_id, asked, reserved=not isinstance(asked, Accept | AcceptMany))
         except Unavailable as error:
-            self._send(subject, write_reply(error))
+            self._send(subject, error)
             return
         self._counts.answered += 1
         self._under_way.add(subject)
@@ -47,4 +47,10 @@ class Answering:
     def _answer(self, subject: str, inner: "Future[Any]") -> None:
         self._under_way.discard(subject)
         if not inner.cancelled():
-            self._send(subject, write_reply(inner.exception() or inner.result()))
+            self._send(subject, inner.exception() or inner.result())
+
+    def _send(self, subject: str, reply: object) -> None:
+        payload = write_reply(reply)
+        if len(payload) > self._link.max_payload - HEADROOM:
+            payload = write_reply(Overloaded("what it answers is too long for a message between servers"))
+        self._link.send(subject, payload)

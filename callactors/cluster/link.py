@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -26,14 +26,10 @@ _RECONNECT_WAIT: Final = 0.1
 _TELL_INTERVAL: Final = 10.0  # seconds between two lines of the log that say what is wrong
 _MAX_OUT: Final = 10_000  # messages that wait to be sent
 _SELF: Final = "self"
+HEADROOM: Final = 1_024
+"""Bytes of a message beside its payload."""
 
 _Act = Callable[[Client], Awaitable[object]]
-
-
-class Send(Protocol):
-    """Sends *payload* to a subject; *reply* is where its answer goes."""
-
-    def __call__(self, subject: str, payload: bytes, reply: str = "") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +132,7 @@ class Link:
         """Subscribe to it no more; what is under way still comes."""
         subscription = self._held.pop(call_id, None)
         if subscription is not None:
-            task = asyncio.create_task(_drain(subscription))
-            self._draining.add(task)
-            task.add_done_callback(self._draining.discard)
+            self._end(subscription)
 
     @property
     def held(self) -> list[str]:
@@ -213,7 +207,12 @@ class Link:
         if call_id in self._held:
             self._held[call_id] = subscription
         else:
-            await _drain(subscription)
+            self._end(subscription)
+
+    def _end(self, subscription: Subscription) -> None:
+        task = asyncio.create_task(_drain(subscription))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
 
     async def _probe(self) -> None:
         """Send ourselves something again and again; a connection that brings nothing is made anew."""

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 
 from callactors.cluster.answering import MOVED, Answering
 from callactors.cluster.connection import NatsOptions
-from callactors.cluster.link import Link, Subjects
+from callactors.cluster.link import HEADROOM, Link, Subjects
 from callactors.cluster.wire import VERSION, read_reply, write_message
 from callactors.errors import Overloaded, StorageUnavailable, Unavailable
 from callactors.facts import Accepted
@@ -34,7 +34,6 @@ _LOOK_BATCH: Final = 500
 _POKE_INTERVAL: Final = 0.005
 _MAX_ASKED: Final = 20_000  # messages that wait for other servers
 _NO_RESPONDERS: Final = "503"
-_HEADROOM: Final = 1_024  # bytes of a message beside its payload
 
 
 class _Asked:
@@ -102,7 +101,7 @@ class NatsRouter:
             on_poke=local.poke_feed,
             on_change=local.tell_routed,
         )
-        self._answering = Answering(local, self._subjects, self._link.send, self.counts)
+        self._answering = Answering(local, self._subjects, self._link, self.counts)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -147,7 +146,7 @@ class NatsRouter:
             self._on_nobody(asked)
             return
         payload = write_message(asked.message)
-        if payload is None or len(payload) > self._link.max_payload - _HEADROOM:
+        if payload is None or len(payload) > self._link.max_payload - HEADROOM:
             self._ask_here(asked)  # claimed for its sake: dearer, and as right
             return
         if asked.number is None:

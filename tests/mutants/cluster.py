@@ -24,7 +24,7 @@ MUTANTS: Final = (
         old="        inner.add_done_callback(partial(self._answer, subject))\n",
         new=(
             "        from callactors.facts import Accepted\n"
-            '        self._send(subject, write_reply(Accepted("", 2, False, False, None, 2, ())))\n'
+            '        self._send(subject, Accepted("", 2, False, False, None, 2, ()))\n'
         ),
         tests=("tests/test_cluster.py::test_an_answer_from_elsewhere_waits_for_the_commit",),
     ),
