@@ -71,6 +71,7 @@ CallactorsError
     ├── StorageUnavailable
     ├── StorageRefused
     ├── ActorFailed
+    ├── AnswerTooLong
     └── Fenced
 """
 
@@ -509,6 +510,11 @@ class StorageRefused(Unavailable):
 class ActorFailed(Unavailable):
     def __init__(self) -> None:
         super().__init__("the call's actor failed on this message and was restarted; send it again")
+
+
+class AnswerTooLong(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("the answer is too long for a message between servers; send it again")
 
 
 class Fenced(Unavailable):

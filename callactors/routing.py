@@ -22,15 +22,16 @@ class LocalCalls:
 
     *owner* is the name of this boot of the node as it stands in a call's row; only servers with the same
     *log_id*, the identity of the database's log, are one cluster. *has* tells whether a call has an actor in
-    memory, *ask* makes that of this server claim the call if need be, and raises what is Unavailable.
-    *find_out_of_reach* returns those of some calls that no server has which others reach, and may raise
-    StorageUnavailable. *poke_feed* is called when others have committed events, *tell_routed* when the router
-    has come up or gone down.
+    memory. *admit* raises what is Unavailable if new work is not welcome; so does *ask*, which makes the
+    actor of this server claim the call if need be. *find_out_of_reach* returns those of some calls that no
+    server has which others reach, and may raise StorageUnavailable. *poke_feed* is called when others have
+    committed events, *tell_routed* when the router has come up or gone down.
     """
 
     owner: str
     log_id: str
     has: Callable[[str], bool]
+    admit: Callable[[], None]
     ask: Ask
     find_out_of_reach: Callable[[Sequence[str]], Awaitable[Sequence[str]]]
     poke_feed: Callable[[], None]

@@ -499,6 +499,7 @@ class CallSystem:
             owner=self._node.owner,
             log_id=self._log_id,
             has=self.has,
+            admit=self.admit,
             ask=self._registry.ask,
             find_out_of_reach=find_out_of_reach,
             poke_feed=self.feed.poke,

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from callactors.actors.registry import RegistryLimits
+from callactors.cluster import NatsOptions, NatsRouter
 from callactors.errors import (
     CallClosed,
     CallEnded,
     CallNotFailed,
-    Overloaded,
     SequenceConflict,
+    StorageUnavailable,
     UnknownCall,
 )
 from callactors.facts import Accepted
@@ -26,10 +28,11 @@ from callactors.messages import BeginStream, DropStream, EndStream, TellStatus
 from callactors.packets import MAX_DATA, EndReason
 from callactors.processors.contract import CallRecord
 from callactors.retry import GiveUp, Outcome
+from callactors.store.journal import JournalLimits
 from callactors.system import CallSystem
 from tests.cluster_scenes import cluster, counts, joined, nats_server, needs_nats, until_up
 from tests.proxy import Wire, proxy_to
-from tests.scenes import COMPLETE, Sql, packet, until, until_state
+from tests.scenes import COMPLETE, Sql, packet, running, until, until_state
 from tests.storage import locked, until_true, until_waiting
 
 pytestmark = needs_nats
@@ -180,7 +183,7 @@ async def test_a_packet_that_no_message_holds_is_stored_where_it_is_sent(dsn: st
         assert await epoch(sql) == 2
 
 
-async def test_an_answer_that_no_message_holds_is_refused_and_the_link_stays(
+async def test_an_answer_that_no_message_holds_is_given_where_it_is_asked_for(
     dsn: str, sql: Sql, tmp_path: Path
 ) -> None:
     (tmp_path / "small.conf").write_text("max_payload: 4096")
@@ -191,12 +194,11 @@ async def test_an_answer_that_no_message_holds_is_refused_and_the_link_stays(
     ):
         for number in range(90):  # each leaves a gap, all of which are told
             await first.accept("c", packet(2**62 + 2 * number))
-        with pytest.raises(Overloaded):
-            await second.accept("c", packet(2**62 + 1_000))
-        assert await sql.fetchval("select count(*) from packets") == 91
-        assert await epoch(sql) == 1
+        accepted = await second.accept("c", packet(2**62 + 1_000))
+        assert (accepted.total_received, len(accepted.gaps), accepted.is_duplicate) == (91, 91, True)
+        assert await epoch(sql) == 2
         await first.accept("d", packet(1))
-        assert (await second.accept("d", packet(2))).total_received == 2
+        assert (await second.accept("d", packet(2))).total_received == 2, "the link is there"
 
 
 async def test_without_nats_calls_are_claimed_where_they_are_asked_for(dsn: str, sql: Sql) -> None:
@@ -278,3 +280,64 @@ async def test_an_owner_whom_nats_does_not_reach_says_so_and_loses_its_call(dsn:
             await until_up(first)
             assert (await second.accept("c", packet(4))).total_received == 4
             assert await epoch(sql) == 3
+
+
+async def test_an_owner_that_takes_nothing_new_says_so_at_once(dsn: str) -> None:
+    async with cluster(dsn, journal=JournalLimits(max_age=0.05), ack_timeout=60.0) as (first, second):
+        await first.accept("c", packet(1))
+        async with locked(dsn, "c"):
+            held_up = first.accept("c", packet(2))
+            await until_true(lambda: first.storage_lag > 0.05)
+            with pytest.raises(StorageUnavailable):
+                await second.accept("c", packet(3))
+        assert (await held_up).total_received == 2
+
+
+async def test_a_retry_without_an_answer_is_not_asked_a_second_time(dsn: str, sql: Sql) -> None:
+    async with nats_server() as server, proxy_to(server.url) as wire:
+        near = joined(dsn, f"nats://127.0.0.1:{wire.port}", "near", ack_timeout=60.0)
+        async with joined(dsn, server.url, "owner") as owner, near as asker:
+            await owner.accept("c", packet(1))
+            wire.wire = Wire.DEAF
+            reply = asker.cancel("c")
+            await until_state(sql, "c", "FAILED")
+            with pytest.raises(StorageUnavailable):
+                await reply
+            wire.wire = Wire.PASS
+            wire.cut()
+
+
+async def test_a_server_that_stops_leaves_nobody_waiting_for_another(dsn: str) -> None:
+    async with cluster(dsn, ack_timeout=60.0) as (owner, asker):
+        await owner.accept("c", packet(1))
+        async with locked(dsn, "c"):
+            waiting = asker.accept("c", packet(2))
+            await asker.stop()
+            with pytest.raises(StorageUnavailable):
+                await waiting
+
+
+@pytest.mark.parametrize("call_id", ["*", ">", "a b", "a/b", "a.b", "%2E", "\u00e9:1"])
+async def test_whatever_an_application_calls_its_calls_they_are_found(dsn: str, call_id: str) -> None:
+    async with cluster(dsn) as (first, second):
+        await first.accept("other", packet(1))
+        await first.accept(call_id, packet(1))
+        assert (await second.accept(call_id, packet(2))).total_received == 2
+        assert not second.has(call_id)
+        assert (await second.accept("other", packet(2))).total_received == 2
+
+
+async def test_files_that_are_spoilt_keep_a_server_alone_until_they_are_well(
+    dsn: str, tmp_path: Path
+) -> None:
+    ca = trustme.CA()
+    path = tmp_path / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    router = NatsRouter(NatsOptions(servers=["nats://127.0.0.1:1"], ca=path))
+    async with running(dsn, router=router) as system:
+        path.write_text("")
+        await system.accept("c", packet(1))
+        path.unlink()
+        assert (await system.accept("c", packet(2))).total_received == 2
+        await until_true(lambda: router.counts.claimed > 0)
+        assert system.failed is None

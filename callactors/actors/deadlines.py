@@ -29,8 +29,11 @@ class Deadlines:
             self._timer = future.get_loop().call_later(self._timeout, self._expire)
 
     def close(self) -> None:
-        """Let all futures wait for ever."""
-        self._watched.clear()
+        """Fail all that is watched still: nobody is left to answer."""
+        watched, self._watched = self._watched, deque()
+        for _, future in watched:
+            if not future.done():
+                future.set_exception(self._error())
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

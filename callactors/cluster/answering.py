@@ -8,8 +8,8 @@ from nats.aio.msg import Msg
 
 from callactors.cluster.link import HEADROOM, Link, Subjects
 from callactors.cluster.wire import read_message, write_reply
-from callactors.errors import ActorStopped, Draining, Fenced, Overloaded, Unavailable
-from callactors.messages import Accept, AcceptMany
+from callactors.errors import ActorStopped, AnswerTooLong, Draining, Fenced, Unavailable
+from callactors.messages import Accept, AcceptMany, Describe
 from callactors.routing import LocalCalls, RouteCounts
 
 MOVED: Final = (Fenced, ActorStopped, Draining)
@@ -29,13 +29,15 @@ class Answering:
     def take(self, message: Msg, *, is_leaving: bool) -> None:
         """Take a message, and answer when its call's actor does; at once if it is not here any more."""
         subject, call_id = message.reply, self._subjects.read_call(message.subject)
-        if subject in self._under_way:
-            return  # sent again while the first is being stored
+        if not subject or subject in self._under_way:
+            return  # nobody waits, or it was sent again while the first is being stored
         if is_leaving or not self._local.has(call_id):
             self._send(subject, Fenced())
             return
         asked = read_message(message.data)
         try:
+            if not isinstance(asked, Describe):
+                self._local.admit()
             inner = self._local.ask(call_id, asked, reserved=not isinstance(asked, Accept | AcceptMany))
         except Unavailable as error:
             self._send(subject, error)
@@ -52,5 +54,5 @@ class Answering:
     def _send(self, subject: str, reply: object) -> None:
         payload = write_reply(reply)
         if len(payload) > self._link.max_payload - HEADROOM:
-            payload = write_reply(Overloaded("what it answers is too long for a message between servers"))
+            payload = write_reply(AnswerTooLong())
         self._link.send(subject, payload)

@@ -130,7 +130,7 @@ async def connect(
 
 async def close(client: Client) -> None:
     """Close *client*; the library would wait for ever for the end of a TLS handshake that has failed."""
-    with suppress(*TROUBLE):
+    with suppress(*TROUBLE, AssertionError):  # the last, if it was never connected
         async with asyncio.timeout(_CLOSE_TIMEOUT):
             await client.close()
 

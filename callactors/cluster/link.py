@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from urllib.parse import quote, unquote
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -24,7 +25,6 @@ _PATIENCE: Final = 1.0  # seconds that a message to ourselves may take
 _RENEWAL: Final = 10.0  # seconds of silence behind which a connection is made anew that answers pings
 _RECONNECT_WAIT: Final = 0.1
 _TELL_INTERVAL: Final = 10.0  # seconds between two lines of the log that say what is wrong
-_MAX_OUT: Final = 10_000  # messages that wait to be sent
 _SELF: Final = "self"
 HEADROOM: Final = 1_024
 """Bytes of a message beside its payload."""
@@ -40,10 +40,10 @@ class Subjects:
     boot: str
 
     def of_call(self, call_id: str) -> str:
-        return f"{self.root}.call.{call_id.replace('.', '/')}"  # no call id has a slash
+        return f"{self.root}.call.{quote(call_id, safe=':').replace('.', '%2E')}"
 
     def read_call(self, subject: str) -> str:
-        return subject.rpartition(".")[2].replace("/", ".")
+        return unquote(subject.rpartition(".")[2])
 
     def of_answer(self, token: str) -> str:
         return f"{self.root}.answer.{self.boot}.{token}"
@@ -79,7 +79,6 @@ class Link:
         self._was_up = False
         self._client: Client | None = None
         self._max_payload = 0
-        self._closed = asyncio.Event()
         self._held: dict[str, Subscription | None] = {}  # None: it is still to be subscribed
         self._out: deque[_Act] = deque()
         self._has_out = asyncio.Event()
@@ -90,8 +89,6 @@ class Link:
     @property
     def is_up(self) -> bool:
         """Whether what we send to ourselves arrives, or has not been away for long."""
-        if len(self._out) > _MAX_OUT:
-            return False
         return self._unheard_since is None or _now() - self._unheard_since < _PATIENCE
 
     @property
@@ -102,12 +99,12 @@ class Link:
     async def run(self) -> None:
         """Serve until cancelled."""
         while True:
-            self._closed.clear()
-            client = make_client(self._options)
+            client, closed = make_client(self._options), asyncio.Event()
             try:
-                await self._connect(client)
-                await self._serve(client)
-            except (*TROUBLE, ValueError) as error:  # also of a seed that is none
+                self._options.check_files()  # the library goes on for ever with one that is cut off
+                await self._connect(client, closed)
+                await self._serve(client, closed)
+            except Exception as error:  # noqa: BLE001  # whatever it is, there is another attempt
                 self._tell_trouble(client.last_error or error)
             finally:
                 self._lose()
@@ -139,16 +136,19 @@ class Link:
         """The calls whose subjects are ours."""
         return [*self._held]
 
-    async def _connect(self, client: Client) -> None:
+    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+        async def on_closed() -> None:
+            closed.set()
+
         await connect(
             client,
             self._options,
             name=f"callactors {self._subjects.boot}",
             on_error=self._on_error,
-            on_closed=self._on_closed,
+            on_closed=on_closed,
         )
 
-    async def _serve(self, client: Client) -> None:
+    async def _serve(self, client: Client, closed: asyncio.Event) -> None:
         await client.subscribe(self._subjects.of_answer("*"), cb=self._take_answer)
         await client.subscribe(self._subjects.poke, cb=self._take_poke)
         self._out.clear()
@@ -159,11 +159,11 @@ class Link:
         self._tell_change()
         log.info("NATS is there: %s", client.connected_url.netloc if client.connected_url else "")
         tasks = [asyncio.create_task(work) for work in (self._write(client), self._probe())]
-        closed = asyncio.create_task(self._closed.wait())
+        waiting = asyncio.create_task(closed.wait())
         try:
-            await asyncio.wait([*tasks, closed], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, waiting], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (*tasks, closed):
+            for task in (*tasks, waiting):
                 task.cancel()
             ended, _ = await asyncio.wait(tasks, timeout=_PATIENCE)  # the client may swallow it
         for task in ended:
@@ -190,8 +190,13 @@ class Link:
         while client.is_connected:
             await self._has_out.wait()
             self._has_out.clear()
-            while self._out:
-                await self._out.popleft()(client)
+            while self._out and self._client is client:
+                try:
+                    await self._out.popleft()(client)
+                except Exception as error:
+                    if not client.is_connected:
+                        raise
+                    self._tell_trouble(error)  # of this one; the others go on
 
     def _tell_change(self) -> None:
         if self.is_up is not self._was_up:
@@ -221,7 +226,9 @@ class Link:
                 self._unheard_since = _now()
             elif _now() - self._unheard_since > _RENEWAL:
                 raise StaleConnectionError
-            self.send(self._subjects.of_answer(_SELF), b"")
+            # In front of what waits: thousands of subscriptions behind a new connection are no silence.
+            self._out.appendleft(partial(_publish, self._subjects.of_answer(_SELF), b"", ""))
+            self._has_out.set()
             self._tell_change()
             await asyncio.sleep(_PROBE_INTERVAL)
 
@@ -253,9 +260,6 @@ class Link:
         else:
             self._told_at = _now()
             log.warning("trouble with NATS: %s", _name(error))
-
-    async def _on_closed(self) -> None:
-        self._closed.set()
 
 
 async def _publish(subject: str, payload: bytes, reply: str, client: Client) -> None:

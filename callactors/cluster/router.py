@@ -19,7 +19,7 @@ from callactors.cluster.answering import MOVED, Answering
 from callactors.cluster.connection import NatsOptions
 from callactors.cluster.link import HEADROOM, Link, Subjects
 from callactors.cluster.wire import VERSION, read_reply, write_message
-from callactors.errors import Overloaded, StorageUnavailable, Unavailable
+from callactors.errors import AnswerTooLong, Overloaded, StorageUnavailable, Unavailable
 from callactors.facts import Accepted
 from callactors.messages import AcceptMany, CancelCall, Describe, Message, RetryCall
 from callactors.routing import LocalCalls, RouteCounts
@@ -197,6 +197,8 @@ class NatsRouter:
             return
         if isinstance(outcome, MOVED):
             self._ask_again(asked, outcome)
+        elif isinstance(outcome, AnswerTooLong):
+            self._try(asked, self._on_nobody)  # to be answered here, as what is too long to be asked
         elif isinstance(outcome, Exception):
             asked.reply.set_exception(outcome)
         elif isinstance(outcome, list) and isinstance(asked.message, AcceptMany):
@@ -274,7 +276,10 @@ class NatsRouter:
     def _take_over(self, silent: Iterator[_Asked]) -> None:
         for asked in silent:
             self.counts.taken += 1
-            self._try(asked, self._on_nobody)
+            if isinstance(asked.message, RetryCall | CancelCall) and not asked.reply.done():
+                asked.reply.set_exception(StorageUnavailable())  # it may be done: not to be done twice
+            else:
+                self._try(asked, self._on_nobody)
 
 
 def _take_while_settled(outcomes: Sequence[Any]) -> Iterator[Any]:
