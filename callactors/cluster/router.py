@@ -8,7 +8,7 @@ database, its owner is dead or not to be reached; else the message is sent again
 import asyncio
 import logging
 from asyncio import Future
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count
 from typing import Any, Final
@@ -40,6 +40,7 @@ class _Asked:
     """A message that waits for its answer, from wherever it comes first."""
 
     __slots__ = (
+        "asked_at",
         "attempts",
         "before",
         "call_id",
@@ -65,7 +66,7 @@ class _Asked:
         self.attempts = 0
         self.is_here = False
         self.is_resting = False
-        self.sent_at = 0.0
+        self.asked_at = self.sent_at = _now()
         self.before: list[Any] = []
         """Outcomes of packets that came together with those of *message*, and before them."""
 
@@ -254,14 +255,17 @@ class NatsRouter:
         """See to messages that nobody has answered for a while, until cancelled."""
         while True:
             await asyncio.sleep(_LOOK_INTERVAL)
-            horizon = _now() - _SILENCE
-            silent = [one for one in self._asked.values() if one.sent_at < horizon and not one.is_here]
+            waiting = [one for one in self._asked.values() if not one.is_here]
             if not self.is_up:
-                self._take_over(one for one in self._asked.copy().values() if not one.is_here)
-            elif silent:
-                await self._look_at(silent[:_LOOK_BATCH])
+                self._take_over(waiting)
+                continue
+            # Who asks once more about a call that has been silent does not wait from the beginning.
+            horizon = _now() - _SILENCE
+            silent = {one.call_id for one in waiting if one.asked_at < horizon}
+            if silent:
+                await self._look_at([one for one in waiting if one.call_id in silent][:_LOOK_BATCH], horizon)
 
-    async def _look_at(self, silent: Sequence[_Asked]) -> None:
+    async def _look_at(self, silent: Sequence[_Asked], horizon: float) -> None:
         try:
             found = await self._local.find_out_of_reach([*{one.call_id for one in silent}])
         except StorageUnavailable:
@@ -270,10 +274,11 @@ class NatsRouter:
         self._take_over(one for one in silent if one.call_id in out_of_reach)
         for asked in silent:
             # The owner has not had it, or its answer was lost. What a person wants is not done twice.
-            if not asked.is_here and not isinstance(asked.message, RetryCall | CancelCall):
+            is_by_hand = isinstance(asked.message, RetryCall | CancelCall)
+            if asked.sent_at < horizon and not asked.is_here and not is_by_hand:
                 self._try(asked, self._route)
 
-    def _take_over(self, silent: Iterator[_Asked]) -> None:
+    def _take_over(self, silent: Iterable[_Asked]) -> None:
         for asked in silent:
             self.counts.taken += 1
             if isinstance(asked.message, RetryCall | CancelCall) and not asked.reply.done():
