@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -92,9 +91,11 @@ class Node:
         """Beat until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_HEARTBEAT_INTERVAL):
-                    await self._is_to_beat.wait()
+            timer = loop.call_later(_HEARTBEAT_INTERVAL, self._is_to_beat.set)
+            try:
+                await self._is_to_beat.wait()
+            finally:
+                timer.cancel()
             self._is_to_beat.clear()
             rate = self._measure_rate(loop.time())
             await self._session.run(partial(self._beat, rate=rate))
