@@ -156,7 +156,7 @@ async def _start(runner: web.AppRunner, stopping: asyncio.Event) -> bool:
 def _spare_the_collector() -> None:
     """Look at what lives for long rarely: packets make no cycles, and all halts meanwhile.
 
-    But a WebSocket leaves some 40 objects that hold each other: they must not pile up for hours.
+    But a WebSocket leaves objects that hold each other: they must not pile up for hours.
     """
     gc.collect()
     gc.freeze()

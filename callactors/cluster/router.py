@@ -6,7 +6,6 @@ database, its owner is dead or not to be reached; else the message is sent again
 """
 
 import asyncio
-import logging
 from asyncio import Future
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -23,8 +22,6 @@ from callactors.errors import AnswerTooLong, Overloaded, StorageUnavailable, Una
 from callactors.facts import Accepted
 from callactors.messages import AcceptMany, CancelCall, Describe, Message, RetryCall
 from callactors.routing import LocalCalls, RouteCounts
-
-log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 9  # how often a message may meet somebody who has the call no more
 _FIRST_WAIT: Final = 0.005  # seconds before the second, each wait twice the one before: 1.3 s in all
