@@ -46,6 +46,7 @@ from callactors.messages import (
 )
 from callactors.packets import Packet
 from callactors.retry import Outcome, Retry
+from callactors.routing import Router
 from callactors.states import CallState
 from callactors.store.claims import Claims
 from callactors.store.journal import Journal, Verdict, Writer
@@ -60,18 +61,13 @@ _STEPS: Final = frozenset({EventKind.TRANSITION, EventKind.ATTEMPT})
 CHECKPOINT_INTERVAL: Final = 60.0  # each row written is a version that long readers make all look at
 
 
-def _nobody_heeds(_: str) -> None:
-    """Do nothing: no other server asks for calls."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallServices:
     """What every call's actor works with.
 
     *max_packets* and *max_size* (characters of data) are what a call may have; *read_data* takes call_id,
-    stream and sequence and returns that packet's data; *counts* are those of all calls. A message that meets
-    another owner is decided up to *max_tries* times. *hold* is called with the id of a call that is claimed,
-    *let_go* when its actor forgets it.
+    stream and sequence and returns that packet's data; *counts* are those of all calls, and *router* is
+    told which calls are here, where several servers are one cluster.
     """
 
     claims: Claims
@@ -82,9 +78,12 @@ class CallServices:
     max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
     counts: CallCounts
-    max_tries: int = MAX_TRIES
-    hold: Callable[[str], None] = _nobody_heeds
-    let_go: Callable[[str], None] = _nobody_heeds
+    router: Router | None = None
+
+    @property
+    def max_tries(self) -> int:
+        """How often a message is decided that meets another owner: with a router it goes there at once."""
+        return MAX_TRIES if self.router is None else 1
 
 
 class CallActor(Actor[str, Message]):
@@ -237,7 +236,8 @@ class CallActor(Actor[str, Message]):
     def _open(self, claimed: Claimed) -> tuple[Call, Writer]:
         claimed.call.call_id = self.key  # one copy of it in memory
         call, writer = self._held = claimed.call, self._new_writer(claimed)
-        self._services.hold(self.key)
+        if (router := self._services.router) is not None:
+            router.hold(self.key)
         if claimed.epoch == 1:  # this very claim has made the call
             self._call_hook(self.on_event, BEGIN)
         now = monotonic()
@@ -509,7 +509,8 @@ class CallActor(Actor[str, Message]):
         self._leave_step()
         if self._held is not None:
             self._held = None
-            self._services.let_go(self.key)
+            if (router := self._services.router) is not None:
+                router.let_go(self.key)
 
     def _leave_step(self) -> None:
         """End the attempt that runs or waits, if there is one."""

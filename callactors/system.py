@@ -487,7 +487,7 @@ class CallSystem:
             max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),
             counts=self.counts,
-            **self._make_routing(),
+            router=self.router,
         )
 
     def _open(self, router: Router) -> None:
@@ -507,12 +507,6 @@ class CallSystem:
         )
         router.open(local)
         self._serve(router.run(), type(router).__name__)
-
-    def _make_routing(self) -> dict[str, Any]:
-        """Return how an actor heeds the router: what meets another owner goes by it, not into a new claim."""
-        if self.router is None:
-            return {}
-        return {"max_tries": 1, "hold": self.router.hold, "let_go": self.router.let_go}
 
     def _spawn_attempt(self, attempt: Coroutine[Any, Any, None]) -> Task[None]:
         task = asyncio.create_task(attempt)

@@ -34,7 +34,8 @@ MUTANTS: Final = (
         path="callactors/call_actor.py",
         old="            creates = isinstance(message, Accept | AcceptMany | BeginStream | TellStatus)\n",
         new=(
-            "            self._services.hold(self.key)\n"
+            "            if self._services.router is not None:\n"
+            "                self._services.router.hold(self.key)\n"
             "            creates = isinstance(message, Accept | AcceptMany | BeginStream | TellStatus)\n"
         ),
         tests=(
