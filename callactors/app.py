@@ -47,13 +47,14 @@ def make_app(settings: Settings) -> web.Application:
 
 @asynccontextmanager
 async def _system(settings: Settings) -> AsyncIterator[CallSystem]:
+    router = _router(settings)  # what is wrong with it is told before anything is started
     async with AsyncExitStack() as stack:
         processor = await stack.enter_async_context(open_processor(settings))
         dsn = settings.database_url
         if dsn is None:
             data_dir = None if settings.ephemeral else data_dir_of(settings)
             dsn = (await stack.enter_async_context(EmbeddedPostgres(data_dir=data_dir))).dsn
-        system = CallSystem(dsn, processor, _options(settings), router=_router(settings))
+        system = CallSystem(dsn, processor, _options(settings), router=router)
         yield await stack.enter_async_context(system)
 
 
