@@ -136,6 +136,18 @@ async def test_claim_for_what_is_due_takes_no_call_from_a_living_owner(sql: Sql)
     assert (found.is_mine, found.epoch) == (True, theirs.epoch + 1)
 
 
+async def test_claims_tell_the_database_what_is_only_due(dsn: str, sql: Sql) -> None:
+    await sql.execute("insert into nodes values ($1, clock_timestamp())", OTHER)
+    await claim(sql, OTHER, "due", "asked")
+    async with claims_of(dsn) as claims:
+        due, asked = await asyncio.gather(
+            claims.claim("due", creates=False, takes=False), claims.claim("asked", creates=False, takes=True)
+        )
+    assert due is not None
+    assert asked is not None
+    assert (due.is_mine, asked.is_mine) == (False, True)
+
+
 async def test_released_call_is_anybodys(sql: Sql) -> None:
     await sql.execute("insert into nodes values ($1, clock_timestamp())", OTHER)
     theirs = await claim_one(sql, OTHER)
