@@ -1,4 +1,11 @@
-"""One actor per call: the names for applications that embed callactors."""
+"""One actor per call: the names for applications that embed callactors.
+
+Those of the HTTP front end are imported when they are first asked for, so that who runs actors without it
+does not wait.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from callactors.access import Grant, Scope
 from callactors.call_actor import CallActor, CallServices
@@ -16,11 +23,13 @@ from callactors.states import CallState
 from callactors.store.contents import StoredPacket
 from callactors.store.journal import JournalLimits
 from callactors.system import CallSystem
-from callactors.web.guard import Authorize, GuardRules
-from callactors.web.keys import get_calls
-from callactors.web.limits import Limits
-from callactors.web.setup import routes, setup
-from callactors.web.vendor_access import VendorRules, make_verifiers
+
+if TYPE_CHECKING:
+    from callactors.web.guard import Authorize, GuardRules
+    from callactors.web.keys import get_calls
+    from callactors.web.limits import Limits
+    from callactors.web.setup import routes, setup
+    from callactors.web.vendor_access import VendorRules, make_verifiers
 
 __version__ = "0.1.0.dev0"
 
@@ -66,3 +75,26 @@ __all__ = [
     "routes",
     "setup",
 ]
+
+_FRONT_END: Final = {
+    "Authorize": "guard",
+    "GuardRules": "guard",
+    "Limits": "limits",
+    "VendorRules": "vendor_access",
+    "get_calls": "keys",
+    "make_verifiers": "vendor_access",
+    "routes": "setup",
+    "setup": "setup",
+}
+"""The names that are imported late, with their modules in callactors.web."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _FRONT_END:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.web.{_FRONT_END[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,8 @@
 """The public names: what is there is promised, so that each change of these lists is one to think about."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +40,17 @@ def test_the_public_names_are_these(module: str) -> None:
 def test_the_page_on_embedding_lists_them(module: str) -> None:
     (row,) = re.findall(rf"^\| `{module}` \| (.*) \|$", DOCS, re.MULTILINE)
     assert sorted(re.findall(r"`(\w+)`", row)) == sorted(NAMES[module].split())
+
+
+def test_the_front_end_is_imported_by_who_asks_for_it() -> None:
+    """In another process, since here it is long there."""
+    loaded = "any(one.startswith(('callactors.web.', 'aiohttp.web')) for one in sys.modules)"
+    program = (
+        f"import sys, callactors; print({loaded}); callactors.setup; print({loaded}); callactors.nothing"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["False", "True"]
+    assert done.stderr.endswith("AttributeError: module 'callactors' has no attribute 'nothing'\n")
 
 
 def drawn() -> Iterator[tuple[str, str]]:
