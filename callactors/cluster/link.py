@@ -24,6 +24,7 @@ _PROBE_INTERVAL: Final = 0.5
 _PATIENCE: Final = 1.0  # seconds that a message to ourselves may take
 _RENEWAL: Final = 10.0  # seconds of silence behind which a connection is made anew that answers pings
 _RECONNECT_WAIT: Final = 0.1
+_TOGETHER: Final = 64  # of what is sent, or of subscriptions that end, between two turns of others
 _TELL_INTERVAL: Final = 10.0  # seconds between two lines of the log that say what is wrong
 _SELF: Final = "self"
 HEADROOM: Final = 1_024
@@ -82,7 +83,9 @@ class Link:
         self._held: dict[str, Subscription | None] = {}  # None: it is still to be subscribed
         self._out: deque[_Act] = deque()
         self._has_out = asyncio.Event()
-        self._draining: set[Task[None]] = set()
+        self._again: deque[_Act] = deque()  # behind all of the other: a new connection's old subscriptions
+        self._ending: deque[Subscription] = deque()
+        self._draining: Task[None] | None = None
         self._unheard_since: float | None = float("-inf")
         self._told_at = float("-inf")
 
@@ -151,8 +154,7 @@ class Link:
     async def _serve(self, client: Client, closed: asyncio.Event) -> None:
         await client.subscribe(self._subjects.of_answer("*"), cb=self._take_answer)
         await client.subscribe(self._subjects.poke, cb=self._take_poke)
-        self._out.clear()
-        self._out.extend(partial(self._subscribe, call_id) for call_id in self._held)
+        self._again.extend(partial(self._subscribe, call_id) for call_id in self._held)
         self._held = dict.fromkeys(self._held)
         self._unheard_since = None
         self._client, self._max_payload = client, client.max_payload
@@ -177,6 +179,7 @@ class Link:
             return
         self._client = None
         self._out.clear()
+        self._again.clear()
         if self._unheard_since is None:
             self._unheard_since = _now()
         asyncio.get_running_loop().call_later(_PATIENCE, self._tell_change)
@@ -187,16 +190,20 @@ class Link:
             self._has_out.set()
 
     async def _write(self, client: Client) -> None:
+        written = 0
         while client.is_connected:
             await self._has_out.wait()
             self._has_out.clear()
-            while self._out and self._client is client:
+            while (queue := self._out or self._again) and self._client is client:
                 try:
-                    await self._out.popleft()(client)
+                    await queue.popleft()(client)
                 except Exception as error:
                     if not client.is_connected:
                         raise
                     self._tell_trouble(error)  # of this one; the others go on
+                written += 1
+                if not written % _TOGETHER:
+                    await asyncio.sleep(0)
 
     def _tell_change(self) -> None:
         if self.is_up is not self._was_up:
@@ -215,9 +222,14 @@ class Link:
             self._end(subscription)
 
     def _end(self, subscription: Subscription) -> None:
-        task = asyncio.create_task(_drain(subscription))
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        self._ending.append(subscription)
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain())
+
+    async def _drain(self) -> None:
+        while self._ending:
+            together = [self._ending.popleft() for _ in range(min(len(self._ending), _TOGETHER))]
+            await asyncio.gather(*map(_drain, together))
 
     async def _probe(self) -> None:
         """Send ourselves something again and again; a connection that brings nothing is made anew."""
@@ -226,7 +238,7 @@ class Link:
                 self._unheard_since = _now()
             elif _now() - self._unheard_since > _RENEWAL:
                 raise StaleConnectionError
-            # In front of what waits: thousands of subscriptions behind a new connection are no silence.
+            # In front of what waits, of which there may be so much that it would look like silence.
             self._out.appendleft(partial(_publish, self._subjects.of_answer(_SELF), b"", ""))
             self._has_out.set()
             self._tell_change()
