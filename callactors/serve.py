@@ -8,8 +8,8 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Final
 
 from aiohttp import web
@@ -51,7 +51,7 @@ def serve(settings: Settings) -> None:
     """
     if settings.demo is not None:
         settings = set_up_demo(settings)
-    listener = _bind(settings.host, settings.port)
+    listener = _bind(settings)
     _raise_file_limit(settings.open_files)
     with listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -81,6 +81,8 @@ async def _run(settings: Settings, listener: socket.socket) -> None:
             if app[SYSTEM].keys.is_empty and not (settings.insecure or settings.is_loopback):
                 raise KeysMissing(settings.host)
             _spare_the_collector()
+            with _telling(settings):
+                listener.listen(_BACKLOG)
             async with open_door(
                 runner,
                 listener,
@@ -176,17 +178,28 @@ def _stop_on_signals() -> asyncio.Event:
     return stopping
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """Take the port before anything is started, so that a second server fails at once."""
-    with ExitStack() as stack:
-        try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            listener = stack.enter_context(socket.socket(family, kind, protocol))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)  # else two servers may bind to one port; clients wait until it serves
-        except OSError as error:
-            flag = "--host" if isinstance(error, socket.gaierror) else "--port"
-            raise CannotListen(f"{host}:{port}", str(error.strerror), flag) from None
+def _bind(settings: Settings) -> socket.socket:
+    """Take the port before anything is started, so that a second server fails at once.
+
+    Clients wait until it serves; those of a cluster are told that nobody listens, and go to another server.
+    """
+    with ExitStack() as stack, _telling(settings):
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        listener = stack.enter_context(socket.socket(family, kind, protocol))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        if not settings.nats:
+            listener.listen(_BACKLOG)
         stack.pop_all()
         return listener
+
+
+@contextmanager
+def _telling(settings: Settings) -> Iterator[None]:
+    """Tell what is wrong with the address that is listened on."""
+    try:
+        yield
+    except OSError as error:
+        flag = "--host" if isinstance(error, socket.gaierror) else "--port"
+        raise CannotListen(f"{settings.host}:{settings.port}", str(error.strerror), flag) from None

@@ -7,6 +7,7 @@ import shutil
 import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -49,12 +50,12 @@ async def test_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert len(done.error.splitlines()) == 1
 
 
-@pytest.fixture
-async def waiting(tmp_path: Path) -> AsyncIterator[Server]:
+@asynccontextmanager
+async def waits(directory: Path, **settings: str) -> AsyncIterator[Server]:
     """A server that waits for a database which does not come."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
-    server = Server(tmp_path, dsn=NOWHERE, port=port)
+    server = Server(directory, dsn=NOWHERE, port=port, settings={**QUICK, **settings})
     await server.spawn()
     try:
         await wait_for_log(server, "waiting up to 60 s")
@@ -62,6 +63,24 @@ async def waiting(tmp_path: Path) -> AsyncIterator[Server]:
     finally:
         if server.is_running:
             await server.kill()
+
+
+@pytest.fixture
+async def waiting(tmp_path: Path) -> AsyncIterator[Server]:
+    async with waits(tmp_path) as server:
+        yield server
+
+
+async def test_who_comes_before_a_server_serves_waits_but_goes_to_another_one_of_a_cluster(
+    tmp_path: Path, waiting: Server
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", waiting.port)
+    writer.close()
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    async with waits(directory, nats="nats://127.0.0.1:1") as one:
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", one.port)
 
 
 async def test_port_of_a_server_that_still_waits_for_its_database_is_taken(
