@@ -1,6 +1,7 @@
 """One round: a database, servers, a provider, senders and supervisors, and what was seen of them."""
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -8,8 +9,14 @@ import re
 import signal
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -98,6 +105,8 @@ class Nemesis:
     """Whether there is a wire to PostgreSQL, or in a cluster from each server to NATS."""
     patience: float = 20.0
     """How long a sender waits for an answer, in seconds."""
+    rest: float = 0.0
+    """How long it does nothing between an answer and what it sends next, in seconds on average."""
     settings: Settings = field(default_factory=dict)
     extra: Mapping[str, str] = field(default_factory=dict)
     known: str | None = None
@@ -149,6 +158,7 @@ class Scene:
     async def run(self) -> Evidence:
         """Play the round."""
         async with AsyncExitStack() as stack:
+            stack.enter_context(without_collector())
             self.dsn = await stack.enter_async_context(database(self.postgres.dsn))
             self.proxy: Proxy = await stack.enter_async_context(proxy_to(self.dsn))
             self.provider: Provider = await stack.enter_async_context(Provider(seed=self._seed))
@@ -297,8 +307,14 @@ class Scene:
 
     async def _send(self) -> None:
         """Let the senders work while the nemesis does and some time longer, and end their calls."""
-        calls, patience = self._length.calls, self.nemesis.patience
-        self.workload = Workload(self.servers, self.history, self._seed, calls=calls, patience=patience)
+        self.workload = Workload(
+            self.servers,
+            self.history,
+            self._seed,
+            calls=self._length.calls,
+            patience=self.nemesis.patience,
+            rest=self.nemesis.rest,
+        )
         async with asyncio.TaskGroup() as group:
             sending = group.create_task(self.workload.run())
             await asyncio.sleep(self._length.before)
@@ -402,6 +418,17 @@ class Scene:
             expected=self.nemesis.expected,
             faults=self._struck if self.nemesis.is_cluster else (),
         )
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep Python's collector from all that is remembered: a pause would be told as the servers'."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 @asynccontextmanager

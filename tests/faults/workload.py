@@ -69,8 +69,9 @@ class Workload:
     """Senders that take turns at the calls; each step of a call is one operation in *history*.
 
     Each sender goes round *servers*, and what one of them refuses, or has not answered after *patience*
-    seconds, goes to the next at once. A call is over when its complete was acknowledged, and a new one takes
-    its place until `end`.
+    seconds, goes to the next at once, until it is stored: nothing else has a turn of this sender before.
+    Then the sender rests, for *rest* seconds on average. A call is over when its complete was acknowledged,
+    and a new one takes its place until `end`.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Workload:
         calls: int = 200,
         senders: int = 24,
         patience: float = 20.0,
+        rest: float = 0.0,
         size: tuple[int, int] = (10, 50),
     ) -> None:
         self.servers = servers
@@ -91,6 +93,7 @@ class Workload:
         self._size = size
         self._made = 0
         self._patience = patience
+        self._rest = rest
         self._turns = [*range(senders)]
         self._is_over = False
         self._live = deque(self._new_call() for _ in range(calls))
@@ -118,16 +121,16 @@ class Workload:
     async def _send(self, sender: int) -> None:
         while self._live:
             plan = self._live.popleft()
-            try:
-                if not await self._step_somewhere(sender, plan):
-                    await asyncio.sleep(_PAUSE)
-            finally:
-                if not plan.is_completed:
-                    self._live.append(plan)
-            if plan.is_completed:
-                self.finished += 1
-                if not self._is_over:
-                    self._live.append(self._new_call())
+            while not await self._step_somewhere(sender, plan):  # noqa: ASYNC110  # a pause, no poll
+                await asyncio.sleep(_PAUSE)
+            if self._rest:
+                await asyncio.sleep(self._rest * self._rng.uniform(0.5, 1.5))
+            if not plan.is_completed:
+                self._live.append(plan)
+                continue
+            self.finished += 1
+            if not self._is_over:
+                self._live.append(self._new_call())
 
     async def _step_somewhere(self, sender: int, plan: CallPlan) -> bool:
         """Do one thing for the call, at one server after the other until it goes well somewhere."""

@@ -19,6 +19,7 @@ _FROZEN: Final = 4.5  # longer than the lease
 _CUT_OFF: Final = 2.5
 _STALL: Final = 30.0  # longer than the watchdog waits
 _ENDED_ITSELF: Final = 70
+_REST: Final = 0.1  # seconds: of the few cores, servers that start need one
 _WATCHDOG: Final = r" callactors\.watchdog: the event loop has stood still"
 
 
@@ -109,8 +110,8 @@ def lacks_nats() -> str | None:
 
 
 def _cluster(name: str, strike: Strike, **options: Any) -> Nemesis:
-    nemesis = Nemesis(name=name, strike=strike, servers=3, is_cluster=True, patience=2.0, lacks=lacks_nats)
-    return replace(nemesis, **options)
+    nemesis = Nemesis(name=name, strike=strike, servers=3, is_cluster=True, lacks=lacks_nats)
+    return replace(nemesis, **{"patience": 2.0, "rest": _REST, **options})
 
 
 _ANY: Final = (kill, freeze, roll, kill_nats, freeze_nats, cut_off, restart_postgres)
