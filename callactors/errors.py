@@ -71,7 +71,6 @@ CallactorsError
     ├── StorageUnavailable
     ├── StorageRefused
     ├── ActorFailed
-    ├── AnswerTooLong
     └── Fenced
 """
 
@@ -510,11 +509,6 @@ class StorageRefused(Unavailable):
 class ActorFailed(Unavailable):
     def __init__(self) -> None:
         super().__init__("the call's actor failed on this message and was restarted; send it again")
-
-
-class AnswerTooLong(Unavailable):
-    def __init__(self) -> None:
-        super().__init__("the answer is too long for a message between servers; send it again")
 
 
 class Fenced(Unavailable):

@@ -62,9 +62,10 @@ def packet(sequence: int, data: str = "x", stream: str = "") -> Packet:
 
 
 async def until(sql: Sql, query: str, wanted: object, *arguments: object) -> None:
-    """Return when the first value of *query* is *wanted*; the test's own timeout is the limit."""
-    while await sql.fetchval(query, *arguments) != wanted:  # noqa: ASYNC110  # another process commits
-        await asyncio.sleep(0.01)
+    """Return when the first value of *query* is *wanted*, or fail before the test does, which ends nothing."""
+    async with asyncio.timeout(50):
+        while await sql.fetchval(query, *arguments) != wanted:  # noqa: ASYNC110  # another process commits
+            await asyncio.sleep(0.01)
 
 
 async def until_state(sql: Sql, call_id: str, state: str) -> None:

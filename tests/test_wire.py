@@ -3,7 +3,7 @@
 import pytest
 
 from callactors import errors
-from callactors.cluster.wire import read_message, read_reply, write_message, write_reply
+from callactors.cluster.wire import TooLong, read_message, read_reply, write_message, write_reply
 from callactors.errors import (
     ActorFailed,
     CallClosed,
@@ -65,6 +65,7 @@ REPLIES: list[object] = [
     ROW,
     None,
     7,
+    TooLong(),
 ]
 REFUSALS: list[Exception] = [
     CallClosed("c", CallState.ARCHIVED),
@@ -123,10 +124,13 @@ def test_every_error_that_a_call_or_a_server_answers_with_can_be_sent() -> None:
         assert type(read_reply(write_reply(error))) is kind
 
 
-def test_an_error_of_another_kind_is_told_as_one_that_may_pass() -> None:
-    found = read_reply(write_reply(ZeroDivisionError("secret")))
-    assert type(found) is Unavailable
-    assert type(read_reply(write_reply(ActorFailed()))) is ActorFailed
+def test_an_error_of_another_kind_is_told_as_a_failure_that_may_pass() -> None:
+    """Who asks over HTTP is answered with a problem; an error that has none would be a 500."""
+    told = write_reply(ZeroDivisionError("secret"))
+    assert b"secret" not in told
+    assert type(read_reply(told)) is ActorFailed
+    newer = read_reply(write_reply(Fenced()).replace(b"Fenced", b"FromANewerServer"))
+    assert (type(newer), str(newer)) == (ActorFailed, str(Fenced()))
 
 
 @pytest.mark.parametrize("data", [b"", b"Nonsense\n{}", b"Accept\n{", b'Accept\n{"packet": 1}', b"\xff\n1"])

@@ -7,8 +7,8 @@ from typing import Any, Final
 from nats.aio.msg import Msg
 
 from callactors.cluster.link import HEADROOM, Link, Subjects
-from callactors.cluster.wire import read_message, write_reply
-from callactors.errors import ActorStopped, AnswerTooLong, Draining, Fenced, Unavailable
+from callactors.cluster.wire import TooLong, read_message, write_reply
+from callactors.errors import ActorStopped, Draining, Fenced, Unavailable
 from callactors.messages import Accept, AcceptMany, Describe
 from callactors.routing import LocalCalls, RouteCounts
 
@@ -54,5 +54,5 @@ class Answering:
     def _send(self, subject: str, reply: object) -> None:
         payload = write_reply(reply)
         if len(payload) > self._link.max_payload - HEADROOM:
-            payload = write_reply(AnswerTooLong())
+            payload = write_reply(TooLong())
         self._link.send(subject, payload)

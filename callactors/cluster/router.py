@@ -17,8 +17,8 @@ from nats.aio.msg import Msg
 from callactors.cluster.answering import MOVED, Answering
 from callactors.cluster.connection import NatsOptions
 from callactors.cluster.link import HEADROOM, Link, Subjects
-from callactors.cluster.wire import VERSION, read_reply, write_message
-from callactors.errors import AnswerTooLong, Overloaded, StorageUnavailable, Unavailable
+from callactors.cluster.wire import VERSION, TooLong, read_reply, write_message
+from callactors.errors import Overloaded, StorageUnavailable, Unavailable
 from callactors.facts import Accepted
 from callactors.messages import AcceptMany, CancelCall, Describe, Message, RetryCall
 from callactors.routing import LocalCalls, RouteCounts
@@ -195,7 +195,7 @@ class NatsRouter:
             return
         if isinstance(outcome, MOVED):
             self._ask_again(asked, outcome)
-        elif isinstance(outcome, AnswerTooLong):
+        elif isinstance(outcome, TooLong):
             self._try(asked, self._on_nobody)  # to be answered here, as what is too long to be asked
         elif isinstance(outcome, Exception):
             asked.reply.set_exception(outcome)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from callactors.errors import CallError, Unavailable
+from callactors.errors import ActorFailed, CallError, Unavailable
 from callactors.facts import Accepted, Completed, Row
 from callactors.messages import (
     Accept,
@@ -36,6 +36,11 @@ class Refusal:
     carries: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """Instead of a reply that is too long for a message."""
+
+
 _Outcomes = list[Accepted | Refusal]
 _MESSAGES: Final[Mapping[str, TypeAdapter[Any]]] = {
     one.__name__: TypeAdapter(one)
@@ -53,7 +58,7 @@ _MESSAGES: Final[Mapping[str, TypeAdapter[Any]]] = {
     )
 }
 _REPLIES: Final[Mapping[str, TypeAdapter[Any]]] = {
-    one.__name__: TypeAdapter(one) for one in (Accepted, Completed, Row, Refusal, int)
+    one.__name__: TypeAdapter(one) for one in (Accepted, Completed, Row, Refusal, TooLong, int)
 } | {"list": TypeAdapter(_Outcomes), "NoneType": TypeAdapter(None)}
 
 
@@ -107,12 +112,13 @@ def _read(data: bytes, adapters: Mapping[str, TypeAdapter[Any]]) -> Any:
 
 
 def _refuse(error: Exception) -> Refusal:
-    name = type(error).__name__
-    return Refusal(name if name in _ERRORS else Unavailable.__name__, str(error), dict(vars(error)))
+    if type(error).__name__ not in _ERRORS:
+        error = ActorFailed()
+    return Refusal(type(error).__name__, str(error), dict(vars(error)))
 
 
 def _restore(refusal: Refusal) -> Exception:
-    kind = _ERRORS.get(refusal.name, Unavailable)
+    kind = _ERRORS.get(refusal.name, ActorFailed)  # a newer server's may be unknown here
     error = kind.__new__(kind, refusal.text)
     vars(error).update(refusal.carries)
     return error

@@ -33,6 +33,8 @@ where call_id = $1 and kind = 'attempt' order by version
 CONNECTIONS: Final = """
 select count(*) from pg_stat_activity where datname = current_database() and application_name = 'callactors'
 """
+IDLE: Final = ("deliveries", "feed", "heartbeat", "keys", "scrubber", "sweeper")
+"""What has a connection in an idle server."""
 PASSES: Final = {
     "before_claim": 1,
     "after_claim": 1,
@@ -301,9 +303,7 @@ async def test_report_tells_tasks_files_and_the_lag_since_the_last_one(
 ) -> None:
     path = tmp_path / "report"
     async with broken({"REPORT": str(path), "STALL": "1.5"}) as server:
-        await until(
-            sql, CONNECTIONS, 5
-        )  # heartbeat, feed, sweeper, scrubber, keys: an idle server needs no more
+        await until(sql, CONNECTIONS, len(IDLE))
         await read_reports(server, path, 1)
         await read_reports(server, path, 2)
         server.signal(signal.SIGUSR1)
