@@ -33,8 +33,10 @@ def pair(packets: Sequence[Packet], answer: object) -> list[tuple[Packet, object
     return list(zip(packets, each, strict=True))
 
 
-def check_answer(tables: Tables, request: Request, answer: object) -> Iterator[str]:
-    """Compare an answer with what is committed as it is given."""
+def check_answer(
+    tables: Tables, request: Request, answer: object, outcomes: Iterable[tuple[Packet, object]]
+) -> Iterator[str]:
+    """Compare an answer, and what it says of each packet, with what is committed as it is given."""
     row = tables.find(request.operation.call_id)
     match answer:
         case ActorStopped() | Draining() if request.server and not request.server.system.is_draining:
@@ -47,7 +49,7 @@ def check_answer(tables: Tables, request: Request, answer: object) -> Iterator[s
             yield "a cancel is answered that is not committed"
         case int() if row is None or row.generation < answer:
             yield "a retry is answered that is not committed"
-    for packet, outcome in pair(request.packets, answer):
+    for packet, outcome in outcomes:
         yield from _check_packet(tables, row, packet, outcome)
 
 

@@ -133,7 +133,7 @@ class _World:
         ends_itself = self._plan.conditions.call_idle_timeout < _ENDING
         try:
             async with asyncio.timeout(_ENDING):
-                while self._is_busy or not all(CallState(r.state).is_final for r in tables.calls.values()):
+                while not all(row.has_ended for row in tables.calls.values()) or self._is_busy:
                     for row in list(tables.calls.values()):
                         if row.state == CallState.IN_PROGRESS and not ends_itself:
                             await self._insist(patient(Deed.COMPLETE, row.call_id))
@@ -170,7 +170,7 @@ class _World:
 
     def _strike(self, fault: Fault) -> None:
         server, database = self._servers[fault.server], self._database
-        self._note("fault", fault.trouble, server.name, round(fault.seconds, 3))
+        self._note("fault", str(fault.trouble), server.name, round(fault.seconds, 3))
         self._counts[fault.trouble] += 1
         match fault.trouble:
             case Trouble.CRASH:
@@ -213,19 +213,20 @@ class _World:
         acked = self._acked[call_id]
         if request.operation.deed is Deed.BEGIN and request.server is not None:
             self._begun.append((request.operation, request.server))
-        for finding in check_answer(self._database.tables, request, answer):
+        outcomes = pair(request.packets, answer)
+        for finding in check_answer(self._database.tables, request, answer, outcomes):
             self._violate(f"{call_id}: {finding}")
         if isinstance(answer, UnknownCall):
             for finding in check_unknown(request, min((at for _, at in acked.values()), default=inf)):
                 self._violate(f"{call_id}: {finding}")
-        for packet, outcome in pair(request.packets, answer):
+        for packet, outcome in outcomes:
             if isinstance(outcome, Accepted):
                 acked.setdefault((packet.stream, packet.sequence), (packet, self._loop.time()))
         said = [type(one).__name__ for one in (answer if isinstance(answer, list) else [answer])]
         for name in said:
             self._counts[name] += 1
         keys = [(packet.stream, packet.sequence) for packet in request.packets]
-        self._note("answer", request.operation.deed, call_id, *keys, *said)
+        self._note("answer", str(request.operation.deed), call_id, *keys, *said)
 
     def _note(self, *what: Any) -> None:
         self._trace.append((round(self._loop.time(), 6), *what))
