@@ -5,7 +5,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Final
@@ -21,7 +21,7 @@ _AT_START: Final = ("wait_for_database", "check_durability", "migrate", "identif
 _RUNNING_LOOP: Final = (  # on Python 3.11 each of them costs a system call
     (asyncio, "get_running_loop"), (asyncio.events, "get_running_loop"), (asyncio.events, "_get_running_loop")
 )  # fmt: skip
-_ABSENT: Final = ("Feed", "Eraser", "Deliveries", "KeyRing", "LoopLag")
+_ABSENT: Final = ("Feed", "Eraser", "Retention", "Deliveries", "KeyRing", "LoopLag")
 
 
 class _Absent:
@@ -30,8 +30,8 @@ class _Absent:
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
-    async def run(self) -> None:
-        await asyncio.get_running_loop().create_future()
+    def run(self) -> None:
+        pass
 
     watch = run
 
@@ -61,6 +61,15 @@ class Complaints(logging.Handler):
         self.records.append(record)
 
 
+_SERVE: Final = system.CallSystem._serve
+
+
+def _serve(self: system.CallSystem, service: Coroutine[Any, Any, None] | None, name: str) -> None:
+    """Spare the task of a part that is absent."""
+    if service is not None:
+        _SERVE(self, service, name)
+
+
 async def _nothing(*_: object, **__: object) -> None:
     pass
 
@@ -79,6 +88,7 @@ def simulated(seed: int, loop: VirtualLoop, database: Database) -> Iterator[Comp
         *((owner, name, lambda: loop) for owner, name in _RUNNING_LOOP),
         *((system, name, _nothing) for name in _AT_START),
         *((system, name, _Absent) for name in _ABSENT),
+        (system.CallSystem, "_serve", _serve),
         (asyncpg, "connect", partial(connect, database)),
         (asyncpg, "create_pool", create_pool),
         (log, "propagate", False),
