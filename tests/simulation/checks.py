@@ -1,7 +1,7 @@
 """What must hold: of each answer when it is given, of each attempt when it begins, and of all in the end."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from callactors.call import ATTEMPT_MARGIN
 from callactors.errors import (
@@ -92,12 +92,12 @@ def check_flush(
             yield f"{row.call_id}: what was decided under epoch {epoch} is stored over epoch {row.epoch}"
 
 
-def check_change(before: CallRow, after: CallRow, *, is_calm: bool) -> Iterator[str]:
+def check_change(before: CallRow, after: CallRow, *, is_calm: Callable[[], bool]) -> Iterator[str]:
     """Neither epoch nor version falls, and while all *is_calm* each server keeps the AI steps that it has."""
     if after.epoch < before.epoch or after.version < before.version:
         yield f"goes back from {before.epoch}, {before.version} to {after.epoch}, {after.version}"
     is_taken = before.owner is not None and after.owner not in (None, before.owner)
-    if is_calm and is_taken and before.state == CallState.PROCESSING_AI:
+    if is_taken and before.state == CallState.PROCESSING_AI and is_calm():
         yield "its AI step is taken from a server that is alive"
 
 

@@ -141,8 +141,8 @@ class Job:
         if self._is_over or (is_client_gone and database.rng.random() < 0.5):
             self._finish()
             return
-        fates = database.fates.get(process.name if process else "")
-        if fates and self.statement.locks_rows:
+        fates = self.statement.locks_rows and database.fates.get(process.name if process else "")
+        if fates:
             self._begin_under(fates.popleft())
         else:
             self._run()

@@ -141,7 +141,6 @@ class _World:
         except TimeoutError:
             self._violate(f"calls do not end: {[(row.call_id, row.state) for row in tables.calls.values()]}")
 
-    @property
     def _is_calm(self) -> bool:
         """Whether no server can have been taken for dead so far."""
         return self._has_one_outage and not any(server.disturbed for server in self._servers)
