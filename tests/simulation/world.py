@@ -38,7 +38,7 @@ _SENT_AGAIN: Final = 4
 
 
 class Report(NamedTuple):
-    """What came of a schedule: what was violated, and what happened, line by line."""
+    """What came of a schedule: what was violated, and what happened when, in microseconds, line by line."""
 
     violations: list[str]
     trace: list[tuple[Any, ...]]
@@ -228,7 +228,7 @@ class _World:
         self._note("answer", str(request.operation.deed), call_id, *keys, *said)
 
     def _note(self, *what: Any) -> None:
-        self._trace.append((round(self._loop.time(), 6), *what))
+        self._trace.append((int(self._loop.time() * 1e6), *what))
 
     def _violate(self, finding: str) -> None:
         self._violations.append(finding)
