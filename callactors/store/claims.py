@@ -75,9 +75,9 @@ class Claims:
     @property
     def oldest(self) -> float | None:
         """When the oldest claim came that is not made, by the monotonic clock."""
-        if self._in_flight_since is not None:
+        if self._in_flight_since is not None or not self._waiting:
             return self._in_flight_since
-        return next((waiting.since for waiting in self._waiting.values()), None)
+        return next(iter(self._waiting.values())).since
 
     def admit(self, *, max_age: float) -> None:
         """Raise StorageUnavailable if the oldest claim has waited longer than *max_age* seconds."""

@@ -59,8 +59,8 @@ def tell_smaller(plan: Plan) -> None:
     smaller = shrink(plan)
     report = run(smaller)
     print("", "what is left of it, when all is left out without which it fails too:", smaller, "", sep="\n")
-    for time_of_it, *what in report.trace:
-        print(f"  {time_of_it:.6f}", *what)
+    for microseconds, *what in report.trace:
+        print(f"  {microseconds / 1e6:.6f}", *what)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What must hold: of each answer when it is given, of each attempt when it begins, and of all in the end."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
+from callactors.call import ATTEMPT_MARGIN
 from callactors.errors import (
     ActorFailed,
     ActorStopped,
@@ -22,6 +23,7 @@ from tests.simulation.servers import POLICY, Request
 from tests.simulation.tables import CallRow, StoredEvent, Tables
 
 _CRASHED = "the server stopped while the attempt ran"
+_TOO_LATE = "ran past its deadline"
 _STEPS = {(source, dest) for _, source, dest in TRANSITIONS}
 
 
@@ -33,8 +35,10 @@ def pair(packets: Sequence[Packet], answer: object) -> list[tuple[Packet, object
     return list(zip(packets, each, strict=True))
 
 
-def check_answer(tables: Tables, request: Request, answer: object) -> Iterator[str]:
-    """Compare an answer with what is committed as it is given."""
+def check_answer(
+    tables: Tables, request: Request, answer: object, outcomes: Iterable[tuple[Packet, object]]
+) -> Iterator[str]:
+    """Compare an answer, and what it says of each packet, with what is committed as it is given."""
     row = tables.find(request.operation.call_id)
     match answer:
         case ActorStopped() | Draining() if request.server and not request.server.system.is_draining:
@@ -47,7 +51,7 @@ def check_answer(tables: Tables, request: Request, answer: object) -> Iterator[s
             yield "a cancel is answered that is not committed"
         case int() if row is None or row.generation < answer:
             yield "a retry is answered that is not committed"
-    for packet, outcome in pair(request.packets, answer):
+    for packet, outcome in outcomes:
         yield from _check_packet(tables, row, packet, outcome)
 
 
@@ -88,12 +92,12 @@ def check_flush(
             yield f"{row.call_id}: what was decided under epoch {epoch} is stored over epoch {row.epoch}"
 
 
-def check_change(before: CallRow, after: CallRow, *, is_calm: bool) -> Iterator[str]:
+def check_change(before: CallRow, after: CallRow, *, is_calm: Callable[[], bool]) -> Iterator[str]:
     """Neither epoch nor version falls, and while all *is_calm* each server keeps the AI steps that it has."""
     if after.epoch < before.epoch or after.version < before.version:
         yield f"goes back from {before.epoch}, {before.version} to {after.epoch}, {after.version}"
     is_taken = before.owner is not None and after.owner not in (None, before.owner)
-    if is_calm and is_taken and before.state == CallState.PROCESSING_AI:
+    if is_taken and before.state == CallState.PROCESSING_AI and is_calm():
         yield "its AI step is taken from a server that is alive"
 
 
@@ -135,6 +139,10 @@ def check_asked(tables: Tables, asked: Asked, before: Iterable[Asked]) -> Iterat
     times = 1 + sum((one.call_id, one.generation, one.attempt) == (asked.call_id, *attempt) for one in before)
     if times > count_starts(events[version] for version in sorted(events))[attempt]:
         yield f"attempt {attempt} of {asked.call_id} begins, and is not stored as started"
+    if row is not None and row.owner is not None and row.owner.startswith(f"{asked.server}/"):
+        now = (row.generation, row.attempt) if row.attempt_running else None
+        if now != attempt:
+            yield f"attempt {attempt} of {asked.call_id} begins, but the call is at {now} in {row.state}"
     if row is not None and asked.packets != len(tables.packets[row.call_no]):
         yield f"attempt {attempt} of {asked.call_id} knows of {asked.packets} packets, not of all"
 
@@ -148,6 +156,7 @@ def check_call(tables: Tables, row: CallRow, asked: Sequence[Asked], disturbed: 
     log = [events[version] for version in sorted(events)]
     yield from (f"{row.call_id}: {finding}" for finding in _check_log(log))
     yield from (f"{row.call_id}: {finding}" for finding in _check_row(tables, row, log))
+    yield from (f"{row.call_id}: {finding}" for finding in _check_attempts(log))
     yield from (f"{row.call_id}: {finding}" for finding in _check_provider(row, log, asked, disturbed))
 
 
@@ -189,10 +198,8 @@ def _check_row(tables: Tables, row: CallRow, log: Sequence[StoredEvent]) -> Iter
         yield f"the row tells of {row.packets} packets, {told}; stored are {len(stored)}, {expected}"
 
 
-def _check_provider(
-    row: CallRow, log: Sequence[StoredEvent], asked: Sequence[Asked], disturbed: float
-) -> Iterator[str]:
-    attempt = 0
+def _check_attempts(log: Sequence[StoredEvent]) -> Iterator[str]:
+    attempt, started_at = 0, 0.0
     for generation, event in generations(log):
         if event.kind == "transition" and event.to_state == CallState.PROCESSING_AI:
             attempt = 0
@@ -201,7 +208,16 @@ def _check_provider(
         phase = event.detail["phase"]
         if event.attempt != attempt + (phase == "started") or event.attempt > POLICY.max_attempts:
             yield f"attempt {event.attempt} {phase} after {attempt} in generation {generation}"
+        if phase == "started":
+            started_at = event.at
+        elif event.detail.get("reason") == _TOO_LATE and event.at < started_at + ATTEMPT_MARGIN:
+            yield f"attempt {attempt} is past its deadline after {event.at - started_at:.1f} s"
         attempt = event.attempt - (phase == "given back")
+
+
+def _check_provider(
+    row: CallRow, log: Sequence[StoredEvent], asked: Sequence[Asked], disturbed: float
+) -> Iterator[str]:
     crashed = sum(event.detail.get("reason") == _CRASHED for event in log)
     if crashed > disturbed:
         yield f"{crashed} attempts are counted as crashed, {disturbed} servers were disturbed"

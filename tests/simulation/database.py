@@ -4,6 +4,7 @@ from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 from random import Random
 from typing import Any, Final
 
@@ -32,12 +33,11 @@ class Database:
         self.rng = rng
         self.locks: dict[str, Transaction] = {}
         self._waiting: dict[str, deque[Job]] = {}
+        self.later = partial(loop.call_later, context=Context())
+        """Does something in so many seconds, whatever becomes of who wants it."""
         self._jobs: dict[Job, None] = {}  # in order
-        self._context = Context()
-
-    def later(self, seconds: float, do: Callable[..., object], *arguments: Any) -> TimerHandle:
-        """Do something in *seconds*, whatever becomes of who wants it."""
-        return self.loop.call_later(seconds, do, *arguments, context=self._context)
+        self.reading = self.transaction()
+        """The one of all statements that lock no rows."""
 
     def passes(self, most: float) -> float:
         """Return some seconds, up to *most*."""
@@ -126,7 +126,8 @@ class Job:
         self.reply: Future[list[Record]] = database.loop.create_future()
         self._database = database
         self.arguments = arguments
-        self._transaction = connection.transaction_by_hand or database.transaction()
+        own = database.transaction() if statement.locks_rows else database.reading
+        self._transaction = connection.transaction_by_hand or own
         self._fate: Fate | None = None
         self._steps: Locking | None = None
         self._wanted: str | None = None
@@ -140,8 +141,8 @@ class Job:
         if self._is_over or (is_client_gone and database.rng.random() < 0.5):
             self._finish()
             return
-        fates = database.fates.get(process.name if process else "")
-        if fates and self.statement.locks_rows:
+        fates = self.statement.locks_rows and database.fates.get(process.name if process else "")
+        if fates:
             self._begin_under(fates.popleft())
         else:
             self._run()

@@ -3,19 +3,18 @@
 They are generators: each yields the ids of the calls whose rows it locks, and goes on when it has the lock.
 """
 
-import json
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final
 
 import asyncpg
+from pydantic_core import from_json
 
-from tests.simulation.tables import CallRow, PacketKey, StoredEvent, StoredPacket, Transaction, dump
+from tests.simulation.tables import FINAL, CallRow, PacketKey, StoredEvent, StoredPacket, Transaction, dump
 
 Record = dict[str, Any]
 Locking = Generator[str, None, list[Record]]
 
 _TAKEN_ANYWAY: Final = ("IN_PROGRESS", "COMPLETED")
-_FINAL: Final = ("ARCHIVED", "FAILED")
 _TOLD: Final = (
     "call_no", "call_id", "epoch", "state", "version", "generation", "attempt", "attempt_running",
     "crashes", "packets", "late", "duplicates", "end_reason",
@@ -127,10 +126,10 @@ def flush_3(
             held.append(number)
     conflicts = _insert(transaction, list(_unroll(*runs)), packets, held) if packets[1] else None
     keys = [(number, (s, n)) for number, s, n in zip(r_no, r_stream, r_sequence, strict=True)]
-    for row in json.loads(rows) if rows else ():
+    for row in from_json(rows) if rows else ():
         if row["call_no"] in held:
             _update(transaction, row)
-    for event in json.loads(events) if events else ():
+    for event in from_json(events) if events else ():
         if event.pop("call_no") in held:
             call = _found(transaction, event.pop("call_id"))
             at = transaction.tables.clock()
@@ -194,7 +193,7 @@ def _update(transaction: Transaction, row: Record) -> None:
         last = [transaction.packet(call.call_no, (name, s["last"])) for name, s in row["streams"].items()]
         changed["last_packet_at"] = max((p.received_at for p in last if p), default=None)
     changed["completed_at"] = None if row["state"] == "IN_PROGRESS" else (call.completed_at or now)
-    changed["finished_at"] = (call.finished_at or now) if row["state"] in _FINAL else None
+    changed["finished_at"] = (call.finished_at or now) if row["state"] in FINAL else None
     changed["metadata"] = call.metadata | (row["metadata"] or {})
     for name in ("result", "last_error"):
         changed[name] = getattr(call, name) if row[name] is None else row[name]

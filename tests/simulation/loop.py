@@ -118,8 +118,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """
         asyncio._set_running_loop(self)
         try:
-            task = self.create_task(main)
-            self._run_until_done(task)
+            task = self.create_task(self._see_to_the_end(main))
+            self._run()
             if task.done():
                 task.result()
         finally:
@@ -197,9 +197,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if "never retrieved" not in context["message"]:
             self.errors.append(context)
 
-    def get_debug(self) -> bool:
-        """Do as asyncio does."""
-        return False
+    get_debug = staticmethod(bool)  # always False: each future and task asks for it
 
     def is_closed(self) -> bool:
         """Do as asyncio does."""
@@ -209,9 +207,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Do as asyncio does."""
         return not self._is_closed
 
-    def _run_until_done(self, task: Task[Any]) -> None:
+    async def _see_to_the_end(self, main: Coroutine[Any, Any, None]) -> None:
+        try:
+            await main
+        finally:
+            self.is_interrupted = True
+
+    def _run(self) -> None:
         ready, shuffle = self._ready, self._shuffle
-        while not (self.is_interrupted or task.done()):
+        while not self.is_interrupted:
             if self.steps > _MOST_STEPS:
                 raise Stuck(f"no end after {_MOST_STEPS} steps")
             if not ready:
@@ -247,7 +251,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         ready = self._ready
         index = int(shuffle.random() * min(len(ready), _WINDOW))
         if index and (source := _source(ready[index])) is not None:
-            index = next(i for i in range(index + 1) if _source(ready[i]) is source)
+            first = 0
+            while _source(ready[first]) is not source:
+                first += 1
+            index = first
         handle = ready[index]
         del ready[index]
         return handle

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import accumulate
 from random import Random
 from typing import Final
 
@@ -21,6 +22,7 @@ class Deed(StrEnum):
     COMPLETE = "complete"
     CANCEL = "cancel"
     RETRY = "retry"
+    START_OVER = "cancel and retry at once"
     BEGIN = "begin a stream"
     END = "end a stream"
     DROP = "drop a stream"
@@ -119,10 +121,13 @@ def make_plan(seed: int) -> Plan:
     rng = Random(seed)
     conditions = _make_conditions(rng)
     calls = ["a", "b", "c"][: rng.randint(1, 3)]
-    operations = _Writer(rng, conditions, calls).write(rng.randint(4, 16))
+    writer = _Writer(rng, conditions, calls)
+    operations = writer.write(rng.randint(4, 16))
     wanted = [trouble for trouble in Trouble if rng.random() < 0.5]
     count = rng.choice((0, 1, 1, 2, 2, 3, 4)) if wanted else 0
     faults = [_make_fault(rng, rng.choice(wanted), conditions, calls) for _ in range(count)]
+    if rng.random() < 0.1:
+        operations.append(writer.start_over())
     return Plan(seed=seed, conditions=conditions, operations=tuple(operations), faults=tuple(faults))
 
 
@@ -185,15 +190,19 @@ class _Writer:
         self._haste = rng.choice((0.0, 0.02, 0.3))
         self._restlessness = rng.choice((0.1, 0.2, 0.7))
         weights = _WEIGHTS | _VENDOR_WEIGHTS if self._has_vendor else _WEIGHTS
-        self._deeds, self._weights = [*weights], [*weights.values()]
+        self._deeds, self._weights = [*weights], [*accumulate(weights.values())]
 
     def write(self, count: int) -> list[Operation]:
         """Return *count* operations; each call is begun with packets."""
         first = [self._operate(Deed.SEND, call_id) for call_id in self._calls]
         return first + [self._operate(self._choose(), self._rng.choice(self._calls)) for _ in range(count)]
 
+    def start_over(self) -> Operation:
+        """Return an operation of somebody who wants a call to begin anew, whatever it is at."""
+        return self._operate(Deed.START_OVER, self._rng.choice(self._calls))
+
     def _choose(self) -> Deed:
-        return self._rng.choices(self._deeds, self._weights)[0]
+        return self._rng.choices(self._deeds, cum_weights=self._weights)[0]
 
     def _operate(self, deed: Deed, call_id: str) -> Operation:
         rng = self._rng

@@ -3,6 +3,7 @@
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -58,7 +59,10 @@ def _make_requests(operation: Operation, packets: Sequence[Packet]) -> list[Requ
             Request(operation, [one], partial(CallSystem.accept, call_id=operation.call_id, packet=one))
             for one in packets
         ]
-    return [Request(operation, packets, partial(_ask, operation, packets))]
+    parts = [operation]
+    if operation.deed is Deed.START_OVER:
+        parts = [replace(operation, deed=deed) for deed in (Deed.CANCEL, Deed.RETRY)]
+    return [Request(part, packets, partial(_ask, part, packets)) for part in parts]
 
 
 def _ask(operation: Operation, packets: Sequence[Packet], system: CallSystem) -> "Future[Any]":

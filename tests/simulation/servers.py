@@ -47,14 +47,10 @@ class Fragile(CallActor):
 
     def _dispatch(self, call: Call, writer: Writer, envelope: Envelope[Message]) -> None:
         match envelope.message:
-            case Accept(packet):
-                packets: Sequence[Packet] = [packet]
-            case AcceptMany(many):
-                packets = many
-            case _:
-                packets = ()
-        if any(packet.data == FATAL for packet in packets):
-            raise Fatal
+            case Accept(packet) if packet.data == FATAL:
+                raise Fatal
+            case AcceptMany(packets) if any(packet.data == FATAL for packet in packets):
+                raise Fatal
         super()._dispatch(call, writer, envelope)
 
 

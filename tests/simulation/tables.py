@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from callactors.store.due import Due
+
+FINAL: Final = ("ARCHIVED", "FAILED")
 
 
 class StoredPacket(NamedTuple):
@@ -57,6 +59,10 @@ class CallRow(NamedTuple):
     last_error: dict[str, Any] | None = None
     legs: dict[str, Any] = {}  # noqa: RUF012  # as above
     streaming: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in FINAL
 
     @property
     def is_due(self) -> Due:

@@ -38,7 +38,7 @@ _SENT_AGAIN: Final = 4
 
 
 class Report(NamedTuple):
-    """What came of a schedule: what was violated, and what happened, line by line."""
+    """What came of a schedule: what was violated, and what happened when, in microseconds, line by line."""
 
     violations: list[str]
     trace: list[tuple[Any, ...]]
@@ -133,7 +133,7 @@ class _World:
         ends_itself = self._plan.conditions.call_idle_timeout < _ENDING
         try:
             async with asyncio.timeout(_ENDING):
-                while self._is_busy or not all(CallState(r.state).is_final for r in tables.calls.values()):
+                while not all(row.has_ended for row in tables.calls.values()) or self._is_busy:
                     for row in list(tables.calls.values()):
                         if row.state == CallState.IN_PROGRESS and not ends_itself:
                             await self._insist(patient(Deed.COMPLETE, row.call_id))
@@ -141,7 +141,6 @@ class _World:
         except TimeoutError:
             self._violate(f"calls do not end: {[(row.call_id, row.state) for row in tables.calls.values()]}")
 
-    @property
     def _is_calm(self) -> bool:
         """Whether no server can have been taken for dead so far."""
         return self._has_one_outage and not any(server.disturbed for server in self._servers)
@@ -170,7 +169,7 @@ class _World:
 
     def _strike(self, fault: Fault) -> None:
         server, database = self._servers[fault.server], self._database
-        self._note("fault", fault.trouble, server.name, round(fault.seconds, 3))
+        self._note("fault", str(fault.trouble), server.name, round(fault.seconds, 3))
         self._counts[fault.trouble] += 1
         match fault.trouble:
             case Trouble.CRASH:
@@ -213,22 +212,23 @@ class _World:
         acked = self._acked[call_id]
         if request.operation.deed is Deed.BEGIN and request.server is not None:
             self._begun.append((request.operation, request.server))
-        for finding in check_answer(self._database.tables, request, answer):
+        outcomes = pair(request.packets, answer)
+        for finding in check_answer(self._database.tables, request, answer, outcomes):
             self._violate(f"{call_id}: {finding}")
         if isinstance(answer, UnknownCall):
             for finding in check_unknown(request, min((at for _, at in acked.values()), default=inf)):
                 self._violate(f"{call_id}: {finding}")
-        for packet, outcome in pair(request.packets, answer):
+        for packet, outcome in outcomes:
             if isinstance(outcome, Accepted):
                 acked.setdefault((packet.stream, packet.sequence), (packet, self._loop.time()))
         said = [type(one).__name__ for one in (answer if isinstance(answer, list) else [answer])]
         for name in said:
             self._counts[name] += 1
         keys = [(packet.stream, packet.sequence) for packet in request.packets]
-        self._note("answer", request.operation.deed, call_id, *keys, *said)
+        self._note("answer", str(request.operation.deed), call_id, *keys, *said)
 
     def _note(self, *what: Any) -> None:
-        self._trace.append((round(self._loop.time(), 6), *what))
+        self._trace.append((int(self._loop.time() * 1e6), *what))
 
     def _violate(self, finding: str) -> None:
         self._violations.append(finding)
