@@ -84,6 +84,22 @@ MUTANTS: Final = (
         tests=("tests/test_cluster.py::test_a_stopped_server_lets_its_calls_go_at_once",),
     ),
     Mutant(
+        name="drop-unheard",
+        breaks="a call does not hear that a server with a stream of it is dead",
+        path="callactors/system.py",
+        old="self._registry.tell(lost.call_id, DropStream(lost.stream, lost.server))",
+        new="self.counts",
+        tests=("tests/test_cluster_streams.py::test_what_a_dead_server_had_is_found_whoever_has_the_call",),
+    ),
+    Mutant(
+        name="drop-of-the-living",
+        breaks="who takes a call over tells all of its streams as dropped",
+        path="callactors/call_actor.py",
+        old="if lost := call.legs.live - call.legs.servers.keys():",
+        new="if lost := call.legs.live:",
+        tests=("tests/test_cluster_streams.py::test_a_stream_outlives_a_server_that_gives_its_call_up",),
+    ),
+    Mutant(
         name="watchdog-asleep",
         breaks="a process whose loop stands still stays",
         path=_WATCHDOG,
