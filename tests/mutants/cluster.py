@@ -49,8 +49,18 @@ MUTANTS: Final = (
         old="_ATTEMPTS: Final = 9",
         new="_ATTEMPTS: Final = 1",
         tests=(
-            "tests/test_cluster.py::test_a_message_that_comes_while_the_owner_leaves_is_asked_again",
-            "tests/test_cluster.py::test_a_stopped_server_lets_its_calls_go_at_once",
+            "tests/test_cluster_order.py::test_a_complete_does_not_overtake_a_packet_whose_call_has_moved",
+        ),
+    ),
+    Mutant(
+        name="overtaken-while-moving",
+        breaks="what is asked behind a message whose call has moved is sent before it",
+        path="callactors/cluster/asked.py",
+        old="return call_id in self._stuck",
+        new="return False",
+        tests=(
+            "tests/test_cluster_order.py::test_a_complete_does_not_overtake_a_packet_whose_call_has_moved",
+            "tests/test_cluster_order.py::test_packets_behind_one_whose_call_has_moved_stay_in_order",
         ),
     ),
     Mutant(
