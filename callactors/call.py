@@ -154,9 +154,11 @@ class Call:
         return change, Completed(False, self.facts.state, missing)
 
     def begin_stream(
-        self, stream: str, metadata: Mapping[str, Any], *, lifetimes: Lifetimes, age: float
+        self, stream: str, metadata: Mapping[str, Any], server: str = "", *, lifetimes: Lifetimes, age: float
     ) -> Change:
-        """Count *stream* as live: it begins, or goes on over another connection. *age* is the call's.
+        """Count *stream* as live: it begins, or goes on over another connection, now at *server*.
+
+        *age* is the call's.
 
         Raises:
             CallClosed: the AI step has started.
@@ -165,17 +167,22 @@ class Call:
         if not self.facts.state.takes_packets:
             raise CallClosed(self.call_id, self.facts.state)
         if stream in self.legs.live:
-            return Change()
+            if self.legs.servers.get(stream, "") == server:
+                return Change()
+            self.legs = self.legs.begin(stream, server)
+            return self._change([])
         if stream not in self.legs and len(self.legs.live) + len(self.legs.dropped) >= MAX_STREAMS:
             raise TooManyStreams(self.call_id, MAX_STREAMS)
         phase = "resumed" if stream in self.legs.dropped else "started"
-        self.legs = self.legs.begin(stream)
+        self.legs = self.legs.begin(stream, server)
         events = (self._tell_stream(phase, stream, lifetimes, age),)
         return Change(row=self.row()._replace(metadata=metadata or None), events=events)
 
-    def end_stream(self, stream: str, *, ends_call: bool, lifetimes: Lifetimes, age: float) -> Change:
-        """Count *stream* as over; the last one ends the call, if *ends_call*."""
-        if stream not in self.legs:
+    def end_stream(
+        self, stream: str, server: str = "", *, ends_call: bool, lifetimes: Lifetimes, age: float
+    ) -> Change:
+        """Count *stream* as over, unless it is elsewhere than *server*; the last may end the call."""
+        if stream not in self.legs or self.legs.is_elsewhere(stream, server):
             return Change()
         self.legs = self.legs.end(stream)
         events = [self._tell_stream("stopped", stream, lifetimes, age)]
@@ -184,10 +191,14 @@ class Call:
             events += self._complete(EndReason.STREAM_STOPPED, lifetimes)
         return self._change(events)
 
-    def drop_streams(self, streams: Iterable[str], *, lifetimes: Lifetimes, age: float) -> Change:
-        """Count those of *streams* that are live as dropped: their connections were lost."""
+    def drop_streams(
+        self, streams: Iterable[str], server: str = "", *, lifetimes: Lifetimes, age: float
+    ) -> Change:
+        """Count those of *streams* that are live, and not elsewhere than *server*, as dropped."""
         events = []
         for stream in sorted(self.legs.live.intersection(streams)):
+            if self.legs.is_elsewhere(stream, server):
+                continue
             self.legs = self.legs.drop(stream)
             events.append(self._tell_stream("dropped", stream, lifetimes, age))
         return self._change(events) if events else Change()

@@ -66,8 +66,8 @@ class CallServices:
     """What every call's actor works with.
 
     *max_packets* and *max_size* (characters of data) are what a call may have; *read_data* takes call_id,
-    stream and sequence and returns that packet's data; *counts* are those of all calls, and *router* is
-    told which calls are here, where several servers are one cluster.
+    stream and sequence and returns that packet's data; *counts* are those of all calls, *server* is the name
+    of this one's boot, and *router* is told which calls are here, where several servers are one cluster.
     """
 
     claims: Claims
@@ -78,6 +78,7 @@ class CallServices:
     max_size: int
     read_data: Callable[[str, str, int], Awaitable[str | None]]
     counts: CallCounts
+    server: str = ""
     router: Router | None = None
 
     @property
@@ -121,11 +122,12 @@ class CallActor(Actor[str, Message]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether an attempt runs or waits, or a vendor's connection is open: it would be lost otherwise."""
+        """Whether an attempt runs or waits, or a vendor's connection is open here: it would be lost."""
         if self._held is None:
             return False
-        call, step = self._held[0], self._step
-        return call.facts.is_attempting or bool(call.legs.live) or (step is not None and step.is_waiting)
+        call, step, server = self._held[0], self._step, self._services.server
+        is_streaming = not all(call.legs.is_elsewhere(stream, server) for stream in call.legs.live)
+        return call.facts.is_attempting or is_streaming or (step is not None and step.is_waiting)
 
     def on_packet(self, packet: Packet, accepted: Accepted) -> None:
         """Hear of a packet that is stored; what this raises is logged and changes nothing."""
@@ -185,8 +187,8 @@ class CallActor(Actor[str, Message]):
         self._forget()  # what is stored from now on is for the next owner to act upon
         if call.facts.is_attempting:
             self._submit(writer, call.give_back_attempt(), Envelope(Wake()))
-        if call.legs.live:
-            self._submit(writer, self._drop(call, call.legs.live), Envelope(Wake()))
+        if call.legs.live:  # those whose connections are elsewhere go on
+            self._submit(writer, self._drop(call, call.legs.live, self._services.server), Envelope(Wake()))
         self._submit(writer, call.release(), Envelope(Wake()))
         await writer.drained()
 
@@ -209,7 +211,7 @@ class CallActor(Actor[str, Message]):
         message = envelope.message
         try:
             creates = isinstance(message, Accept | AcceptMany | BeginStream | TellStatus)
-            takes = not isinstance(message, Wake)  # what is due is to be done once, whoever sees it first
+            takes = envelope.reply is not None  # what nobody asked for is done once, by who has the call
             claimed = await self._services.claims.claim(self.key, creates=creates, takes=takes)
             if claimed is not None and claimed.is_mine:
                 return claimed
@@ -246,9 +248,9 @@ class CallActor(Actor[str, Message]):
         if call.legs.is_lost and call.facts.wake_in is not None:
             lost_for = self._services.lifetimes.drop_timeout - call.facts.wake_in
             self._heard_at = max(self._heard_at, now - lost_for)
-        if call.legs.live:  # their connections went with the process or actor that had them
+        if lost := call.legs.live - call.legs.servers.keys():  # the sweeper knows when other servers are dead
             self._heard_at = now
-            self._submit(writer, self._drop(call, call.legs.live), Envelope(Wake()))
+            self._submit(writer, self._drop(call, lost), Envelope(Wake()))
         if call.facts.state is CallState.PROCESSING_AI:
             self._step = self._make_step(age=claimed.step_age or 0.0)
         if call.facts.is_attempting:
@@ -313,13 +315,15 @@ class CallActor(Actor[str, Message]):
         """Decide about what a vendor tells beside packets."""
         lifetimes, age = self._services.lifetimes, monotonic() - self._started_at
         match message:
-            case BeginStream(stream, metadata):
-                return call.begin_stream(stream, metadata, lifetimes=lifetimes, age=age)
-            case EndStream(stream, ends_call):
-                return call.end_stream(stream, ends_call=ends_call, lifetimes=lifetimes, age=age)
-            case DropStream(stream):
-                self._heard_at = monotonic()
-                return self._drop(call, [stream])
+            case BeginStream(stream, metadata, server):
+                return call.begin_stream(stream, metadata, server, lifetimes=lifetimes, age=age)
+            case EndStream(stream, ends_call, server):
+                return call.end_stream(stream, server, ends_call=ends_call, lifetimes=lifetimes, age=age)
+            case DropStream(stream, server):
+                change = self._drop(call, [stream], server)
+                if change.events:
+                    self._heard_at = monotonic()
+                return change
             case TellStatus(key, detail, ends):
                 return call.tell_status(key, detail, ends, lifetimes=lifetimes, age=age)
             case _:
@@ -339,9 +343,9 @@ class CallActor(Actor[str, Message]):
             case _:
                 assert_never(message)
 
-    def _drop(self, call: Call, streams: Iterable[str]) -> Change:
+    def _drop(self, call: Call, streams: Iterable[str], server: str = "") -> Change:
         age = monotonic() - self._started_at
-        return call.drop_streams(streams, lifetimes=self._services.lifetimes, age=age)
+        return call.drop_streams(streams, server, lifetimes=self._services.lifetimes, age=age)
 
     def _wake(self, call: Call) -> Change:
         if self._is_due:

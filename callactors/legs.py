@@ -1,6 +1,7 @@
 """The legs of a call: the streams that vendors' connections bring, and when it all ends by itself. Pure."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 MAX_CALLBACKS: Final = 100
@@ -34,12 +35,14 @@ class Legs:
 
     Streams are *live* from their start on, and *dropped* while their connection is lost without a stop.
     *callbacks* are the keys of those that are on the timeline, *controls* counts packets without content.
+    *servers* are the boots of nodes that have the connections of live streams, where that was told.
     """
 
     live: frozenset[str] = frozenset()
     dropped: frozenset[str] = frozenset()
     callbacks: tuple[str, ...] = ()
     controls: int = 0
+    servers: Mapping[str, str] = field(default_factory=dict)
 
     def __contains__(self, stream: str) -> bool:
         return stream in self.live or stream in self.dropped
@@ -49,20 +52,30 @@ class Legs:
         """Whether connections were lost and none is open."""
         return bool(self.dropped) and not self.live
 
-    def begin(self, stream: str) -> Self:
-        return replace(self, live=self.live | {stream}, dropped=self.dropped - {stream})
+    def is_elsewhere(self, stream: str, server: str) -> bool:
+        """Whether *stream* is live over a connection of another server than *server*; "" is any."""
+        return server not in ("", self.servers.get(stream, server))
+
+    def begin(self, stream: str, server: str) -> Self:
+        servers = self._others(stream) | ({stream: server} if server else {})
+        return replace(self, live=self.live | {stream}, dropped=self.dropped - {stream}, servers=servers)
 
     def end(self, stream: str) -> Self:
-        return replace(self, live=self.live - {stream}, dropped=self.dropped - {stream})
+        live, dropped = self.live - {stream}, self.dropped - {stream}
+        return replace(self, live=live, dropped=dropped, servers=self._others(stream))
 
     def drop(self, stream: str) -> Self:
-        return replace(self, live=self.live - {stream}, dropped=self.dropped | {stream})
+        live, dropped = self.live - {stream}, self.dropped | {stream}
+        return replace(self, live=live, dropped=dropped, servers=self._others(stream))
 
     def hear(self, callback: str) -> Self:
         return replace(self, callbacks=(*self.callbacks, callback))
 
     def count_control(self) -> Self:
         return replace(self, controls=self.controls + 1)
+
+    def _others(self, stream: str) -> dict[str, str]:
+        return {one: server for one, server in self.servers.items() if one != stream}
 
 
 NO_LEGS: Final = Legs()

@@ -36,25 +36,34 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class BeginStream:
-    """A vendor's stream has begun, or goes on over another connection; the reply is None."""
+    """A vendor's stream has begun, or goes on over another connection; the reply is None.
+
+    *server* is where its connection is: that boot of a node, see `CallSystem.server`.
+    """
 
     stream: str
     metadata: Mapping[str, Any]
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EndStream:
-    """A vendor's stream is over, and with its last one perhaps the call; the reply is None."""
+    """A vendor's stream is over, and with its last one perhaps the call; the reply is None.
+
+    With *server*, only if it does not go on over a connection to another one.
+    """
 
     stream: str
     ends_call: bool
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DropStream:
-    """The connection of a vendor's stream was lost; the reply is None."""
+    """The connection of a vendor's stream was lost; *server* is as in EndStream. The reply is None."""
 
     stream: str
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""The sweeper: calls that are due and have nobody to take their next step. Level-triggered."""
+"""The sweeper: calls that are due and have nobody to take their next step, and streams lost with a server.
+
+Level-triggered: what nobody has dealt with is found again.
+"""
 
 import asyncio
 import logging
@@ -16,11 +19,22 @@ _INTERVAL: Final = 1.0
 
 
 class Sweeper:
-    """Looks every second, and at start, for calls to wake; *wake* is called with each of them."""
+    """Looks every second, and at start, for calls to wake; *wake* is called with each of them.
 
-    def __init__(self, dsn: str, node: Node, *, wake: Callable[[due.Due], None]) -> None:
+    *drop* is called with each stream whose connection went with a server that is dead.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        node: Node,
+        *,
+        wake: Callable[[due.Due], None],
+        drop: Callable[[due.LostStream], None],
+    ) -> None:
         self._node = node
         self._wake = wake
+        self._drop = drop
         self._session = Session(dsn, "sweeper")
 
     def close(self) -> None:
@@ -35,6 +49,8 @@ class Sweeper:
     async def _sweep(self) -> None:
         for call_id in await self._session.run(self._read_orphans):
             self._wake(due.Due(call_id))
+        for lost in await self._session.run(self._read_lost_streams):
+            self._drop(lost)
         after: tuple[float, int] | None = due.FIRST
         while after is not None:
             page = await self._session.run(partial(self._read_due, after))
@@ -45,6 +61,12 @@ class Sweeper:
     async def _read_orphans(self, connection: Connection) -> list[str]:
         node = self._node
         return await due.read_orphans(connection, node.owner, may_take_stale=node.may_take_stale, lease=LEASE)
+
+    async def _read_lost_streams(self, connection: Connection) -> list[due.LostStream]:
+        node = self._node
+        return await due.read_lost_streams(
+            connection, node.owner, may_take_stale=node.may_take_stale, lease=LEASE
+        )
 
     async def _read_due(self, after: tuple[float, int], connection: Connection) -> due.DuePage:
         node = self._node

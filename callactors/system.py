@@ -39,6 +39,7 @@ from callactors.messages import (
     CancelCall,
     Complete,
     Describe,
+    DropStream,
     FromVendor,
     Message,
     OwnMessage,
@@ -66,7 +67,7 @@ from callactors.store.connection import (
     wait_for_database,
 )
 from callactors.store.contents import ContentsReader, read_page
-from callactors.store.due import Due
+from callactors.store.due import Due, LostStream
 from callactors.store.erasure import Erased
 from callactors.store.events import Cursor, identify
 from callactors.store.journal import Journal
@@ -170,7 +171,7 @@ class CallSystem:
         self._registry: ActorRegistry[str, Message] = ActorRegistry(
             self._make_actor, limits=options.registry, key_name="call_id"
         )
-        self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake)
+        self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake, drop=self._drop)
         self._eraser = Eraser(self._dsn, on_events=self._on_events)
         self._retention = Retention(self._dsn, options.retention)
         self.deliveries = Deliveries(self._dsn, options.deliveries)
@@ -398,6 +399,11 @@ class CallSystem:
         return call_id in self._registry
 
     @property
+    def server(self) -> str:
+        """The name of this boot of the node, as others have it of a stream whose connection is here."""
+        return self._node.owner
+
+    @property
     def journal(self) -> Journal:
         """What commits, for who reads what it counts."""
         return self._journal
@@ -460,6 +466,11 @@ class CallSystem:
             with suppress(Unavailable):  # too many are resident: the next sweep finds it again
                 self._registry.tell(call.call_id, Wake())
 
+    def _drop(self, lost: LostStream) -> None:
+        if not self.is_draining:
+            with suppress(Unavailable):  # as above
+                self._registry.tell(lost.call_id, DropStream(lost.stream, lost.server))
+
     def _on_erased(self, call_id: str) -> None:
         """Let the call's actor find out that it is fenced, which ends its attempt."""
         if call_id in self._registry and not self.is_draining:
@@ -487,6 +498,7 @@ class CallSystem:
             max_size=self.options.max_call_size,
             read_data=partial(calls.read_data, self._pool),
             counts=self.counts,
+            server=self.server,
             router=self.router,
         )
 
@@ -496,7 +508,7 @@ class CallSystem:
                 return await self._node.find_out_of_reach(connection, call_ids)
 
         local = LocalCalls(
-            owner=self._node.owner,
+            owner=self.server,
             log_id=self._log_id,
             has=self.has,
             admit=self.admit,

@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import pytest
-from aiohttp import ClientWebSocketResponse, WSMsgType, web
+from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors.access import Scope
 from callactors.processors.contract import Processor
+from callactors.routing import Router
 from callactors.store.api_keys import create_key, revoke_key
 from callactors.system import CallSystem
 from callactors.web.keys import SYSTEM
@@ -33,11 +34,16 @@ BINARY: Final = "/v1/media/binary"
 
 
 def make_app(
-    dsn: str, processor: Processor = done, *, vendors: VendorRules | None = None, **options: Any
+    dsn: str,
+    processor: Processor = done,
+    *,
+    vendors: VendorRules | None = None,
+    router: Router | None = None,
+    **options: Any,
 ) -> web.Application:
     """An application with the API on *dsn*; *options* are those of the system."""
     app = web.Application()
-    setup(app, CallSystem(dsn, processor, replace(OPTIONS, **options)), vendors=vendors)
+    setup(app, CallSystem(dsn, processor, replace(OPTIONS, **options), router=router), vendors=vendors)
     app.add_routes([*routes(), web.route("*", "/{path:.*}", no_route)])
     return app
 
@@ -102,7 +108,7 @@ async def say(ws: ClientWebSocketResponse, *messages: Message) -> None:
 
 @asynccontextmanager
 async def streaming(
-    client: Client, *messages: Message, path: str = MEDIA, **options: Any
+    client: "Client | ClientSession", *messages: Message, path: str = MEDIA, **options: Any
 ) -> AsyncIterator[ClientWebSocketResponse]:
     """Connect and send *messages*."""
     async with client.ws_connect(path, **options) as ws:

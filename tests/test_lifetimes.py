@@ -190,6 +190,16 @@ async def test_a_call_whose_connection_is_open_stays_in_memory(dsn: str, sql: Sq
         await until(sql, "select owner is null from calls where call_id = 'c'", True)
 
 
+async def test_a_call_whose_connection_is_open_elsewhere_leaves_memory(dsn: str, sql: Sql) -> None:
+    """Nobody tells this server if another one has the call by then."""
+    limits = RegistryLimits(resident=1)
+    async with running(dsn, node="other") as other, running(dsn, registry=limits) as system:
+        await system.hear("c", BeginStream("s", {}, other.server))
+        await system.accept("other", packet(1))
+        await until(sql, "select owner is null from calls where call_id = 'c'", True)
+        assert (await system.read("c")).call.legs.live == {"s"}
+
+
 async def test_a_status_makes_a_call_and_is_noted_once(dsn: str, sql: Sql) -> None:
     async with running(dsn) as system:
         ringing = TellStatus("1:ringing", {"vendor": "twilio", "status": "ringing"}, None)

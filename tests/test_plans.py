@@ -175,6 +175,7 @@ async def sweep(sql: Sql) -> None:
     page = await due.read_due(sql, ME, due.FIRST, may_take_stale=True, lease=LEASE)
     assert len(page.calls) == 100
     await due.read_orphans(sql, OTHER, may_take_stale=True, lease=LEASE)
+    await due.read_lost_streams(sql, ME, may_take_stale=True, lease=LEASE)
 
 
 async def erase_call(sql: Sql) -> None:

@@ -140,7 +140,8 @@ class Sender:
         if rng.random() < 0.2:
             return call.release() if rng.random() < 0.5 else call.count_crash()
         if facts.state == "IN_PROGRESS" and rng.random() < 0.4:
-            return call.begin_stream("s", {"vendor": "v"}, lifetimes=Lifetimes(), age=0.0)
+            server = rng.choice(("", *OWNERS))
+            return call.begin_stream("s", {"vendor": "v"}, server, lifetimes=Lifetimes(), age=0.0)
         if facts.state == "IN_PROGRESS":
             request = CompleteRequest(metadata={"n": rng.randint(1, 3)})
             return call.complete(request, grace=rng.choice((0.0, 600.0)), attempt_timeout=60.0)[0]
@@ -166,6 +167,7 @@ class Sender:
         queries: list[tuple[Any, ...]] = [
             (due._DUE, 0.0, 0, owner, may_take_stale, 3.0, rng.choice((1, 1_000))),
             (due._ORPHANS, owner, may_take_stale, 3.0),
+            (due._LOST, owner, may_take_stale, 3.0),
             (nodes._BEAT, owner, 1.0, False),
             (nodes._LEAVE, owner),
             (nodes._JOIN, owner.partition("/")[0], "1 hour"),

@@ -39,12 +39,12 @@ PACKET = Packet(sequence=2**63 - 1, data="é\n\u2028", timestamp=1.5, stream="s"
 MESSAGES: list[Message] = [
     Accept(PACKET),
     AcceptMany([PACKET, PACKET]),
-    BeginStream("s", {"rate": 8_000, "deep": {"er": [None, 1.5]}}),
+    BeginStream("s", {"rate": 8_000, "deep": {"er": [None, 1.5]}}, "node/1"),
     CancelCall(),
     Complete(CompleteRequest(last_sequence={"": 3}, reason=EndReason.BUSY, metadata={"agent": "7"})),
     Describe(),
-    DropStream("s"),
-    EndStream("s", ends_call=True),
+    DropStream("s", "node/1"),
+    EndStream("s", ends_call=True, server="node/1"),
     RetryCall(),
     TellStatus("k", {"status": "busy"}, EndReason.BUSY),
 ]
@@ -54,7 +54,7 @@ ROW = Row(
     packets=7,
     late=1,
     duplicates=2,
-    legs=Legs(frozenset("a"), frozenset("b"), ("k",), 4),
+    legs=Legs(frozenset("a"), frozenset("b"), ("k",), 4, {"a": "node/1"}),
     metadata={"agent": "7"},
 )
 REPLIES: list[object] = [

@@ -27,6 +27,13 @@ with c as (
 select call_id from c
 where not exists (select from nodes n where n.node = c.owner) or ($2 and not is_alive_1(owner, $3))
 """
+# What others own they look after themselves.
+_LOST: Final = """
+select call_id, stream, server
+from calls c cross join lateral jsonb_each_text(c.legs -> 'servers') s (stream, server)
+where c.streaming and (c.owner = $1 or c.owner is null) and s.server <> $1
+    and (not exists (select from nodes n where n.node = s.server) or ($2 and not is_alive_1(s.server, $3)))
+"""
 
 
 class Due(NamedTuple):
@@ -35,6 +42,14 @@ class Due(NamedTuple):
     call_id: str
     is_in_progress: bool = False
     is_overdue: bool = False
+
+
+class LostStream(NamedTuple):
+    """A live stream whose connection was to *server*, which is dead."""
+
+    call_id: str
+    stream: str
+    server: str
 
 
 class DuePage(NamedTuple):
@@ -63,3 +78,11 @@ async def read_orphans(
     """Return the calls whose attempt ran, or whose streams came, in a process that is dead."""
     records = await connection.fetch(_ORPHANS, owner, may_take_stale, lease)
     return [r["call_id"] for r in records]
+
+
+async def read_lost_streams(
+    connection: Connection, owner: str, *, may_take_stale: bool, lease: float
+) -> list[LostStream]:
+    """Return the live streams that were lost with a server, of calls that *owner* has, or nobody."""
+    records = await connection.fetch(_LOST, owner, may_take_stale, lease)
+    return [LostStream(r["call_id"], r["stream"], r["server"]) for r in records]

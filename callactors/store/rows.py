@@ -124,8 +124,9 @@ def _write_streams(row: Row) -> dict[str, Any]:
 
 def _write_legs(legs: Legs) -> dict[str, Any]:
     """Return the column `legs`: `{}` for nearly every call."""
-    lists = {"live": sorted(legs.live), "dropped": sorted(legs.dropped), "callbacks": legs.callbacks}
-    told: dict[str, Any] = {name: found for name, found in lists.items() if found}
+    live, dropped = sorted(legs.live), sorted(legs.dropped)
+    known = {"live": live, "servers": legs.servers, "dropped": dropped, "callbacks": legs.callbacks}
+    told: dict[str, Any] = {name: found for name, found in known.items() if found}
     return told | {"controls": legs.controls} if legs.controls else told
 
 
@@ -138,6 +139,7 @@ def _read_legs(column: str) -> Legs:
         dropped=frozenset(told.get("dropped", ())),
         callbacks=tuple(told.get("callbacks", ())),
         controls=told.get("controls", 0),
+        servers=told.get("servers", {}),
     )
 
 

@@ -214,7 +214,7 @@ class _MediaSocket:
                 get_guard(self._request).count_call(self._request, call_id)
                 self._call_id, self._stream = call_id, stream
                 self._streams[call_id, stream] = self
-                self._ask(BeginStream(stream, metadata))
+                self._ask(BeginStream(stream, metadata, self._system.server))
             case End(ends_call):
                 self._ask_together()
                 self._has_ended = True
@@ -316,9 +316,9 @@ class _MediaSocket:
                 if self._has_ended or not self._is_newest:
                     await self._settle_all()
                 elif is_orderly and self._parser.ends_by_close:
-                    await self._tell(EndStream(self._stream, True))
+                    await self._tell(EndStream(self._stream, True, self._system.server))
                 else:
-                    await self._tell(DropStream(self._stream))
+                    await self._tell(DropStream(self._stream, self._system.server))
         except TimeoutError:
             self._log.error("what %s sent last, or how it ended, could not be stored", self._vendor)
 

@@ -49,8 +49,18 @@ MUTANTS: Final = (
         old="_ATTEMPTS: Final = 9",
         new="_ATTEMPTS: Final = 1",
         tests=(
-            "tests/test_cluster.py::test_a_message_that_comes_while_the_owner_leaves_is_asked_again",
-            "tests/test_cluster.py::test_a_stopped_server_lets_its_calls_go_at_once",
+            "tests/test_cluster_order.py::test_a_complete_does_not_overtake_a_packet_whose_call_has_moved",
+        ),
+    ),
+    Mutant(
+        name="overtaken-while-moving",
+        breaks="what is asked behind a message whose call has moved is sent before it",
+        path="callactors/cluster/asked.py",
+        old="return call_id in self._stuck",
+        new="return False",
+        tests=(
+            "tests/test_cluster_order.py::test_a_complete_does_not_overtake_a_packet_whose_call_has_moved",
+            "tests/test_cluster_order.py::test_packets_behind_one_whose_call_has_moved_stay_in_order",
         ),
     ),
     Mutant(
@@ -82,6 +92,22 @@ MUTANTS: Final = (
         old="for call_id in self._link.held:",
         new="for call_id in ():",
         tests=("tests/test_cluster.py::test_a_stopped_server_lets_its_calls_go_at_once",),
+    ),
+    Mutant(
+        name="drop-unheard",
+        breaks="a call does not hear that a server with a stream of it is dead",
+        path="callactors/system.py",
+        old="self._registry.tell(lost.call_id, DropStream(lost.stream, lost.server))",
+        new="self.counts",
+        tests=("tests/test_cluster_streams.py::test_what_a_dead_server_had_is_found_whoever_has_the_call",),
+    ),
+    Mutant(
+        name="drop-of-the-living",
+        breaks="who takes a call over tells all of its streams as dropped",
+        path="callactors/call_actor.py",
+        old="if lost := call.legs.live - call.legs.servers.keys():",
+        new="if lost := call.legs.live:",
+        tests=("tests/test_cluster_streams.py::test_a_stream_outlives_a_server_that_gives_its_call_up",),
     ),
     Mutant(
         name="watchdog-asleep",

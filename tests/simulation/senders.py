@@ -77,17 +77,17 @@ def _ask(operation: Operation, packets: Sequence[Packet], system: CallSystem) ->
         case Deed.RETRY:
             return system.retry(call_id)
         case _:
-            return system.hear(call_id, _tell(operation))
+            return system.hear(call_id, _tell(operation, system.server))
 
 
-def _tell(operation: Operation) -> FromVendor:
+def _tell(operation: Operation, server: str) -> FromVendor:
     match operation.deed:
         case Deed.BEGIN:
-            return BeginStream(operation.stream, {"vendor": "simulated"})
+            return BeginStream(operation.stream, {"vendor": "simulated"}, server)
         case Deed.END:
             return EndStream(operation.stream, ends_call=True)
         case Deed.DROP:
-            return DropStream(operation.stream)
+            return DropStream(operation.stream, server)
         case _:
             ends = EndReason.PROVIDER if operation.stream == "s2" else None
             return TellStatus(operation.stream, {"vendor": "simulated"}, ends)

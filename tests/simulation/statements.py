@@ -59,6 +59,17 @@ def read_orphans(transaction: Transaction, me: str, may_take_stale: bool, lease:
     ]
 
 
+def read_lost_streams(transaction: Transaction, me: str, may_take_stale: bool, lease: float) -> list[Record]:
+    tables = transaction.tables
+    return [
+        {"call_id": row.call_id, "stream": stream, "server": server}
+        for row in tables.calls.values()
+        if row.streaming and row.owner in (me, None)
+        for stream, server in row.legs.get("servers", {}).items()
+        if server != me and tables.may_be_taken(server, me, may_take_stale, lease)
+    ]
+
+
 def find_locked(transaction: Transaction, ids: Iterable[str]) -> list[Record]:
     tables, others = transaction.tables, transaction.locks
     return [
@@ -111,6 +122,7 @@ STATEMENTS: Final[Mapping[str, Statement]] = {
     flush._FLUSH: Statement("flush", flush_3, locks_rows=True),
     due._DUE: Statement("due", read_due),
     due._ORPHANS: Statement("orphans", read_orphans),
+    due._LOST: Statement("lost streams", read_lost_streams),
     locks._LOCKED: Statement("locked", find_locked),
     nodes._JOIN: Statement("join", join),
     nodes._BEAT: Statement("beat", beat),
