@@ -18,6 +18,7 @@ SCHEDULES: Final = 300
 CERTAIN: Final = (
     "answered before the commit",
     "an attempt begins before it is stored",
+    "what is overtaken is acted upon",
     "what was decided on top of a refused change is kept",
 )
 

@@ -190,7 +190,7 @@ class _Writer:
         self._haste = rng.choice((0.0, 0.02, 0.3))
         self._restlessness = rng.choice((0.1, 0.2, 0.7))
         weights = _WEIGHTS | _VENDOR_WEIGHTS if self._has_vendor else _WEIGHTS
-        self._deeds, self._weights = [*weights], [*accumulate(weights.values())]
+        self._deeds, self._cum_weights = [*weights], [*accumulate(weights.values())]
 
     def write(self, count: int) -> list[Operation]:
         """Return *count* operations; each call is begun with packets."""
@@ -202,7 +202,7 @@ class _Writer:
         return self._operate(Deed.START_OVER, self._rng.choice(self._calls))
 
     def _choose(self) -> Deed:
-        return self._rng.choices(self._deeds, cum_weights=self._weights)[0]
+        return self._rng.choices(self._deeds, cum_weights=self._cum_weights)[0]
 
     def _operate(self, deed: Deed, call_id: str) -> Operation:
         rng = self._rng

@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 
 from callactors import system
+from callactors.actors.deadlines import Deadlines
 from tests.simulation.connection import SimulatedPool, connect
 from tests.simulation.database import Database
 from tests.simulation.loop import VirtualLoop
@@ -70,6 +71,10 @@ def _serve(self: system.CallSystem, service: Coroutine[Any, Any, None] | None, n
         _SERVE(self, service, name)
 
 
+def _leave_waiting(_: Deadlines) -> None:
+    """Answer nobody at the stop: it is for who waits for another server, and would hide who is forgotten."""
+
+
 async def _nothing(*_: object, **__: object) -> None:
     pass
 
@@ -89,6 +94,7 @@ def simulated(seed: int, loop: VirtualLoop, database: Database) -> Iterator[Comp
         *((system, name, _nothing) for name in _AT_START),
         *((system, name, _Absent) for name in _ABSENT),
         (system.CallSystem, "_serve", _serve),
+        (Deadlines, "close", _leave_waiting),
         (asyncpg, "connect", partial(connect, database)),
         (asyncpg, "create_pool", create_pool),
         (log, "propagate", False),
