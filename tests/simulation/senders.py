@@ -77,7 +77,8 @@ def _ask(operation: Operation, packets: Sequence[Packet], system: CallSystem) ->
         case Deed.RETRY:
             return system.retry(call_id)
         case _:
-            return system.hear(call_id, _tell(operation, system.server))
+            is_told = operation.stream == "s2"  # where the connection is; older servers do not
+            return system.hear(call_id, _tell(operation, system.server if is_told else ""))
 
 
 def _tell(operation: Operation, server: str) -> FromVendor:
