@@ -18,22 +18,28 @@ where wake_at <= statement_timestamp() and (wake_at, call_no) > (to_timestamp($1
 )
 order by c.wake_at, c.call_no limit $6
 """
-# Each has an index of its own.
-_ORPHANS: Final = """
-with c as (
-    select call_id, owner from calls where attempt_running and owner <> $1
-    union select call_id, owner from calls where streaming and owner <> $1
+# Whether a node is dead is asked once of each, and not of each call.
+_DEAD: Final = """
+dead as (
+    select node from (select distinct node from found) f
+    where not exists (select from nodes n where n.node = f.node) or ($2 and not is_alive_1(f.node, $3))
 )
-select call_id from c
-where not exists (select from nodes n where n.node = c.owner) or ($2 and not is_alive_1(owner, $3))
 """
+# Each has an index of its own.
+_ORPHANS: Final = f"""
+with found as (
+    select call_id, owner as node from calls where attempt_running and owner <> $1
+    union select call_id, owner from calls where streaming and owner <> $1
+), {_DEAD} select call_id from found join dead using (node)
+"""  # noqa: S608  # put together from constants
 # What others own they look after themselves.
-_LOST: Final = """
-select call_id, stream, server
-from calls c cross join lateral jsonb_each_text(c.legs -> 'servers') s (stream, server)
-where c.streaming and (c.owner = $1 or c.owner is null) and s.server <> $1
-    and (not exists (select from nodes n where n.node = s.server) or ($2 and not is_alive_1(s.server, $3)))
-"""
+_LOST: Final = f"""
+with found as (
+    select call_id, stream, node
+    from calls c cross join lateral jsonb_each_text(c.legs -> 'servers') s (stream, node)
+    where c.streaming and (c.owner = $1 or c.owner is null) and s.node <> $1
+), {_DEAD} select call_id, stream, node as server from found join dead using (node)
+"""  # noqa: S608  # put together from constants
 
 
 class Due(NamedTuple):
