@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from aiohttp import ClientSession
 
 from callactors.cluster import NatsOptions, NatsRouter
 from callactors.routing import RouteCounts
@@ -31,8 +32,9 @@ class Nats:
     """
 
     def __init__(self, directory: Path | None = None, variables: Mapping[str, str] | None = None) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port: int = found.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+            self.port: int = one.getsockname()[1]
+            self._monitor: int = other.getsockname()[1]
         self._directory = directory
         self._environment = {**os.environ, **(variables or {})}
         self._process: Process | None = None
@@ -48,7 +50,7 @@ class Nats:
 
     async def start(self, *flags: str) -> None:
         """Start, and return when it listens."""
-        where = ("-a", "127.0.0.1", "-p", str(self.port))
+        where = ("-a", "127.0.0.1", "-p", str(self.port), "-m", str(self._monitor))
         self._process = await asyncio.create_subprocess_exec(
             *(PROGRAM, *where, *flags),
             cwd=self._directory,
@@ -65,6 +67,17 @@ class Nats:
             else:
                 writer.close()
                 return
+
+    async def until_held(self, call_id: str) -> None:
+        """Return when it knows that a server has the call; the ack does not wait for that."""
+        url = f"http://127.0.0.1:{self._monitor}/subsz?subs=1"
+        async with ClientSession() as session:
+            while True:
+                async with session.get(url) as response:
+                    told = await response.json()
+                if any(one["subject"].endswith(f".call.{call_id}") for one in told["subscriptions_list"]):
+                    return
+                await asyncio.sleep(0.01)
 
     async def kill(self) -> None:
         """Kill it, without a farewell to its clients."""

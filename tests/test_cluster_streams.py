@@ -88,6 +88,7 @@ async def test_a_server_that_is_killed_drops_its_streams_of_calls_that_others_ha
         apart(dsn, nats, tmp_path) as (server, client),
     ):
         await owner.accept("c", packet(1))
+        await nats.until_held("c")
         async with streaming(client, start(), *media(2)):
             await until_stored(sql, 3)
             assert owner.has("c")
@@ -106,6 +107,7 @@ async def test_a_stream_outlives_the_server_that_has_its_call(
             "/v1/call/stream/c", json={"sequence": 1, "data": "x", "timestamp": 1.0}
         ) as ack:
             assert ack.status == 202
+        await nats.until_held("c")
         async with streaming(near, start(), *media(2)) as ws:
             await until_stored(sql, 3)
             assert not near.app[SYSTEM].has("c")
@@ -113,6 +115,7 @@ async def test_a_stream_outlives_the_server_that_has_its_call(
             await other.accept("c", packet(2))
             assert other.has("c")
             assert await live(other) == {"s"}
+            await nats.until_held("c")
             await say(ws, *media(3), stop(4))
             await until_state(sql, "c", "ARCHIVED")
         assert other.has("c")
@@ -126,12 +129,14 @@ async def test_a_stream_outlives_a_server_that_gives_its_call_up(
     near = await join("near")
     async with joined(dsn, nats.url, "next") as other, joined(dsn, nats.url, "owner") as owner:
         await owner.accept("c", packet(1))
+        await nats.until_held("c")
         async with streaming(near, start(), *media(2)) as ws:
             await until_stored(sql, 3)
             assert not near.app[SYSTEM].has("c")
             await owner.stop()
             await other.accept("c", packet(2))
             assert await live(other) == {"s"}
+            await nats.until_held("c")
             await say(ws, *media(3), stop(4))
             await until_state(sql, "c", "ARCHIVED")
     assert (await told(sql))[:4] == ["IN_PROGRESS", "started", "stopped", "COMPLETED"]
@@ -148,6 +153,7 @@ async def test_a_stream_that_goes_on_at_another_server_outlives_its_old_connecti
     before, after = await join("before"), await join("after")
     async with joined(dsn, nats.url, "owner") as owner:
         await owner.accept(call_id, packet(1))
+        await nats.until_held(call_id)
         async with streaming(before, *messages[:first]) as old:
             await until_stored(sql, 2)
             async with streaming(after, *messages[:most]) as new:
