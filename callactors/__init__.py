@@ -5,7 +5,7 @@ does not wait.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from callactors.access import Grant, Scope
 from callactors.call_actor import CallActor, CallServices
@@ -30,6 +30,27 @@ if TYPE_CHECKING:
     from callactors.web.limits import Limits
     from callactors.web.setup import routes, setup
     from callactors.web.vendor_access import VendorRules, make_verifiers
+else:
+    _FRONT_END = {
+        "Authorize": "guard",
+        "GuardRules": "guard",
+        "Limits": "limits",
+        "VendorRules": "vendor_access",
+        "get_calls": "keys",
+        "make_verifiers": "vendor_access",
+        "routes": "setup",
+        "setup": "setup",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _FRONT_END:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f"{__name__}.web.{_FRONT_END[name]}"), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __version__ = "0.1.0.dev0"
 
@@ -75,26 +96,3 @@ __all__ = [
     "routes",
     "setup",
 ]
-
-_FRONT_END: Final = {
-    "Authorize": "guard",
-    "GuardRules": "guard",
-    "Limits": "limits",
-    "VendorRules": "vendor_access",
-    "get_calls": "keys",
-    "make_verifiers": "vendor_access",
-    "routes": "setup",
-    "setup": "setup",
-}
-"""The names that are imported late, with their modules in callactors.web."""
-
-
-def __getattr__(name: str) -> object:
-    if name not in _FRONT_END:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.web.{_FRONT_END[name]}"), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
