@@ -47,7 +47,7 @@ async def imports(options: Options) -> Report:
     with TemporaryDirectory() as bytecode:
         env = os.environ | {"PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
         took = await _measure(runs, env)
-    ours, theirs = took["callactors"], took["libraries"]
+    ours, theirs = took["all"], took["libraries"]
     lines = [
         f"imports: the fastest of {runs} runs each, in ms; model: and one model; web: and aiohttp.web",
         "",
