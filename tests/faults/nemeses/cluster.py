@@ -129,5 +129,5 @@ NEMESES: Final = (
     _cluster("nats-kill", kill_nats, expected=_PROGRESS, is_covered=True),
     _cluster("nats-freeze", freeze_nats, is_covered=True),
     _cluster("nats-cut", cut_off, is_wired=True, expected=_PROGRESS),
-    _cluster("cluster-storm", strike_anywhere, is_wired=True),
+    _cluster("cluster-storm", strike_anywhere, is_wired=True, rest=0.0),
 )
