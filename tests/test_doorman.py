@@ -1,14 +1,16 @@
 """More connections than there may be."""
 
 import asyncio
+import gc
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from asyncio.trsock import TransportSocket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from aiohttp import web
 
-from callactors.web.doorman import open_door
+from callactors.web.doorman import _tidy_up, open_door
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -33,6 +35,25 @@ async def ask(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(REQUEST)
     return reader, writer
+
+
+@contextmanager
+def no_automatic_collections() -> Iterator[list[int]]:
+    """Yield the generations that are looked at because somebody asks for it."""
+    looked_at: list[int] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            looked_at.append(info["generation"])
+
+    gc.collect()
+    gc.disable()
+    gc.callbacks.append(look)
+    try:
+        yield looked_at
+    finally:
+        gc.callbacks.remove(look)
+        gc.enable()
 
 
 async def test_one_connection_too_many_is_told_so_and_finds_room_later() -> None:
@@ -62,3 +83,22 @@ async def test_one_too_many_that_says_nothing_is_let_go() -> None:
             assert await silent.read() == b""
         writer.close()
         kept.close()
+
+
+async def test_what_connections_leave_does_not_wait_for_many_objects() -> None:
+    with no_automatic_collections() as looked_at:
+        async with opened(8) as port:
+            for _ in range(200):
+                reader, writer = await ask(port)
+                await reader.readline()
+                writer.close()
+            left = sum(isinstance(thing, TransportSocket) for thing in gc.get_objects())
+        assert looked_at == [0, 0, 0]
+    assert left < 100
+
+
+def test_older_objects_are_looked_at_more_rarely() -> None:
+    with no_automatic_collections() as looked_at:
+        for entered in range(1, 2 * 8_192 + 1):
+            _tidy_up(entered)
+    assert [looked_at.count(generation) for generation in range(3)] == [224, 30, 2]

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import logging
 import socket
 import ssl
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 2  # connections that are let in in one turn of the loop
 _LOOKED_AT: Final = 100  # and with those that have gone, or come while the door shuts
+_TIDY_INTERVALS: Final = ((8_192, 2), (512, 1), (64, 0))  # connections, and the generation that is looked at then
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 _HANDSHAKE_TIMEOUT: Final = 10.0
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -81,6 +83,7 @@ class _Door:
         self._handshake = {} if context is None else {"ssl_handshake_timeout": _HANDSHAKE_TIMEOUT}
         self._context = context
         self._entering: set[Task[None]] = set()
+        self._entered = 0
         self._pause: TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -145,6 +148,8 @@ class _Door:
         task = asyncio.create_task(self._enter(connection))
         self._entering.add(task)
         task.add_done_callback(self._entering.discard)
+        self._entered += 1
+        _tidy_up(self._entered)
 
     async def _enter(self, accepted: socket.socket) -> None:
         try:
@@ -156,6 +161,18 @@ class _Door:
 
     def _make(self) -> BaseProtocol:
         return self._server() if len(self._server.connections) < self._connections else _Full()
+
+
+def _tidy_up(entered: int) -> None:
+    """Let the collector look for what connections leave, before there is so much of it that all halts for long.
+
+    Each leaves objects that hold each other, if only asyncio's transport, which holds itself. Little else here does, so that
+    connections tell better than objects when it is time.
+    """
+    for interval, generation in _TIDY_INTERVALS:
+        if entered % interval == 0:
+            gc.collect(generation)
+            break
 
 
 def _is_gone(connection: socket.socket) -> bool:
