@@ -49,8 +49,9 @@ from callactors.retry import Outcome, Retry
 from callactors.routing import Router
 from callactors.states import CallState
 from callactors.store.claims import Claims
-from callactors.store.journal import Journal, Verdict, Writer
+from callactors.store.journal import Journal
 from callactors.store.rows import Claimed
+from callactors.store.writer import Verdict, Writer
 from callactors.tickets import MAX_TRIES, CallTicket, Outcomes, PartTicket, take_back, try_again
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from callactors.errors import Fenced, SequenceConflict, StorageRefused, StorageU
 from callactors.facts import Change
 from callactors.messages import Accept, Message
 from callactors.packets import Packet
-from callactors.store.journal import Verdict, Writer
+from callactors.store.writer import Verdict, Writer
 
 OnSettled = Callable[["CallTicket", Verdict], None]
 

@@ -13,9 +13,10 @@ from callactors.facts import Change
 from callactors.packets import Packet
 from callactors.store.claims import Claims
 from callactors.store.connection import close_pool, open_pool, reading
-from callactors.store.journal import Journal, JournalLimits, Verdict, Writer
+from callactors.store.journal import Journal, JournalLimits
 from callactors.store.nodes import LEASE, Node
 from callactors.store.rows import Claimed, read_claimed
+from callactors.store.writer import Verdict, Writer
 
 Sql: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

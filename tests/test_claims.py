@@ -11,8 +11,8 @@ from callactors.packets import MAX_SEQUENCE
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store.flush import CallChanges, flush
-from callactors.store.journal import Verdict
 from callactors.store.rows import Claimed
+from callactors.store.writer import Verdict
 from tests.proxy import proxy_to
 from tests.storage import (
     ME,

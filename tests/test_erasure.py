@@ -15,8 +15,8 @@ from callactors.packets import CompleteRequest
 from callactors.processors.contract import CallRecord
 from callactors.retry import Done, GiveUp, Outcome, RetryPolicy
 from callactors.store import erasure
-from callactors.store.journal import Verdict
 from callactors.store.nodes import LEASE
+from callactors.store.writer import Verdict
 from callactors.web.keys import SYSTEM
 from tests.scenes import COMPLETE, events, make_app, packet, running, until, until_state
 from tests.storage import (

@@ -8,7 +8,8 @@ import pytest
 from callactors.facts import Change, Event, EventKind, Facts, Row
 from callactors.sequence import StreamSequence
 from callactors.states import CallState
-from callactors.store.journal import Journal, Verdict
+from callactors.store.journal import Journal
+from callactors.store.writer import Verdict
 from tests.storage import (
     ME,
     OTHER,

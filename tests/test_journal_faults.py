@@ -16,8 +16,8 @@ from callactors.sequence import StreamSequence
 from callactors.states import CallState
 from callactors.store import connection
 from callactors.store.embedded import EmbeddedPostgres
-from callactors.store.journal import Verdict, Writer
 from callactors.store.migrations import migrate
+from callactors.store.writer import Verdict, Writer
 from tests.proxy import Proxy, Wire, proxy_to
 from tests.storage import (
     ME,

@@ -6,7 +6,8 @@ import pytest
 
 from callactors.errors import Overloaded, StorageUnavailable
 from callactors.facts import Change
-from callactors.store.journal import Journal, JournalLimits, Verdict
+from callactors.store.journal import Journal, JournalLimits
+from callactors.store.writer import Verdict
 from tests.storage import (
     ME,
     PATIENCE,

@@ -11,8 +11,8 @@ import pytest
 
 from callactors.errors import StorageUnavailable
 from callactors.facts import Change
-from callactors.store.journal import Verdict
 from callactors.store.locks import RETRY_INTERVAL, find_locked
+from callactors.store.writer import Verdict
 from tests.storage import (
     ME,
     OTHER,

@@ -2,55 +2,26 @@
 
 import asyncio
 import logging
-from asyncio import Future, TimerHandle
+from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from callactors.counts import Histogram
 from callactors.errors import Overloaded, StorageUnavailable
-from callactors.facts import Change
 from callactors.logs import CallLog
 from callactors.store.connection import RowsLocked, Session
 from callactors.store.flush import CallChanges, Flushed, flush
 from callactors.store.locks import LOCK_TIMEOUT, RETRY_INTERVAL, find_locked
+from callactors.store.writer import Ticket, Verdict, Writer
 
 log = logging.getLogger(__name__)
 
 _LATELY: Final = 16  # batches after a shared one in which a call that is alone gets no more than its share
 _ITEMS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)  # bounds of what is counted
 _OVERHEAD: Final = 500  # bytes a waiting change takes beside its packet's data
-
-
-class Verdict(Enum):
-    """What became of a change."""
-
-    STORED = auto()
-    CONFLICT = auto()  # its packet is stored with other data; it had no other effect
-    FENCED = auto()  # another owner has the call; nothing was stored: claim and decide again
-    REFUSED = auto()  # the database refuses this very change
-    RETURNED = auto()  # one before it was refused; nothing was stored: claim and decide again
-    ABANDONED = auto()  # the journal has stopped; whether it was stored is not known
-
-
-class Ticket(Protocol):
-    """A change on its way to the disk. The journal keeps here what it counts for, and its size in bytes."""
-
-    count: int
-    size: int
-
-    @property
-    def change(self) -> Change: ...
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether somebody waits for the verdict."""
-
-    def settle(self, verdict: Verdict) -> None:
-        """Take the verdict: called once, in the order of submission; must not raise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +87,7 @@ class Journal:
         for committer in self._committers:
             committer.close()
 
-    def writer(self, call_no: int, call_id: str, epoch: int) -> "Writer":
+    def writer(self, call_no: int, call_id: str, epoch: int) -> Writer:
         """Return the way in for the changes of one claim."""
         return Writer(self._committers[call_no % len(self._committers)], call_no, call_id, epoch)
 
@@ -141,92 +112,6 @@ class Journal:
     def oldest(self) -> float | None:
         """When the oldest change came that is not settled, by the monotonic clock."""
         return min((c.oldest for c in self._committers if c.oldest is not None), default=None)
-
-
-class Writer:
-    """The single way to the disk for one call under one claim.
-
-    After a change was fenced or refused it takes no more: all later ones come back at once.
-    """
-
-    __slots__ = (
-        "_committer",
-        "_drained",
-        "_failed",
-        "call_id",
-        "call_no",
-        "epoch",
-        "since",
-        "unsettled",
-        "waiting",
-    )
-
-    def __init__(self, committer: "_Committer", call_no: int, call_id: str, epoch: int) -> None:
-        self.call_no = call_no
-        self.call_id = call_id
-        self.epoch = epoch
-        self.since = 0.0
-        self.unsettled = 0
-        self.waiting: list[Ticket] = []
-        self._committer = committer
-        self._failed: Verdict | None = None
-        self._drained: Future[None] | None = None
-
-    def submit(self, ticket: Ticket) -> None:
-        """Commit *ticket*'s change behind the earlier ones, and settle it."""
-        if self._failed is not None:
-            ticket.settle(self._failed)
-            return
-        self.unsettled += 1
-        self.waiting.append(ticket)
-        self._committer.add(self, ticket)
-
-    def take(self, items: int, size: int, at_least: int) -> tuple[list[Ticket], int, int]:
-        """Remove the first that wait, at most *items* and *size* but *at_least* so many tickets.
-
-        Return them, their items and their size.
-        """
-        taken = count = total = 0
-        for ticket in self.waiting:
-            if taken >= at_least and (count + ticket.count > items or total + ticket.size > size):
-                break
-            taken += 1
-            count += ticket.count
-            total += ticket.size
-        share = self.waiting[:taken]
-        del self.waiting[:taken]
-        return share, count, total
-
-    async def drained(self) -> None:
-        """Return when every change so far is settled. For one waiter at a time."""
-        if self.unsettled:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
-
-    def settle(self, tickets: Sequence[Ticket], verdict: Verdict) -> None:
-        self.unsettled -= len(tickets)
-        self._committer.remove(tickets)
-        for ticket in tickets:
-            ticket.settle(verdict)
-        if not self.unsettled and self._drained is not None:
-            if not self._drained.done():
-                self._drained.set_result(None)
-            self._drained = None
-
-    def settle_stored(self, tickets: Sequence[Ticket], conflicts: frozenset[tuple[int, int]]) -> None:
-        if not conflicts:
-            self.settle(tickets, Verdict.STORED)
-            return
-        for position, ticket in enumerate(tickets):
-            is_conflict = (self.call_no, position) in conflicts
-            self.settle([ticket], Verdict.CONFLICT if is_conflict else Verdict.STORED)
-
-    def fail(self, tickets: Sequence[Ticket], verdict: Verdict) -> None:
-        """Settle *tickets*, which were taken, and what waits behind them with *verdict*; take no more."""
-        self._failed = verdict
-        waiting, self.waiting = self.waiting, []
-        self.settle(tickets, verdict)
-        self.settle(waiting, verdict)
 
 
 _Part = tuple[Writer, list[Ticket]]

@@ -18,7 +18,8 @@ from callactors.packets import Packet
 from callactors.processors.contract import Processor
 from callactors.processors.gate import GateLimits
 from callactors.retry import RetryPolicy
-from callactors.store.journal import JournalLimits, Writer
+from callactors.store.journal import JournalLimits
+from callactors.store.writer import Writer
 from callactors.system import CallSystem
 from tests.simulation.loop import PROCESS, Process, VirtualLoop
 from tests.simulation.plan import FATAL, Conditions, Operation
