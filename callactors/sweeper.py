@@ -21,7 +21,7 @@ _INTERVAL: Final = 1.0
 class Sweeper:
     """Looks every second, and at start, for calls to wake; *wake* is called with each of them.
 
-    *drop* is called with each stream whose connection went with a server that is dead.
+    *drop* is called with each stream whose connection went with a server that is dead, *tell* after each look.
     """
 
     def __init__(
@@ -31,10 +31,12 @@ class Sweeper:
         *,
         wake: Callable[[due.Due], None],
         drop: Callable[[due.LostStream], None],
+        tell: Callable[[], None],
     ) -> None:
         self._node = node
         self._wake = wake
         self._drop = drop
+        self._tell = tell
         self._session = Session(dsn, "sweeper")
 
     def close(self) -> None:
@@ -57,6 +59,7 @@ class Sweeper:
             for call in page.calls:
                 self._wake(call)
             after = page.next
+        self._tell()
 
     async def _read_orphans(self, connection: Connection) -> list[str]:
         node = self._node

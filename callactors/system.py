@@ -77,6 +77,7 @@ from callactors.store.snapshot import read_snapshot
 from callactors.store.stats import Stats
 from callactors.store.summaries import Summary
 from callactors.sweeper import Sweeper
+from callactors.untold import Untold
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class CallSystem:
         self.options = options
         self.hub: Hub[FeedItem] = Hub()
         self.counts = CallCounts()
+        self.untold = Untold(self.hear)
         self.loop_lag = LoopLag()
         self.is_draining = False
         self.is_traced = tracing.is_on()  # asked for each packet it would cost a tenth of it
@@ -171,7 +173,9 @@ class CallSystem:
         self._registry: ActorRegistry[str, Message] = ActorRegistry(
             self._make_actor, limits=options.registry, key_name="call_id"
         )
-        self._sweeper = Sweeper(self._dsn, self._node, wake=self._wake, drop=self._drop)
+        self._sweeper = Sweeper(
+            self._dsn, self._node, wake=self._wake, drop=self._drop, tell=self.untold.tell
+        )
         self._eraser = Eraser(self._dsn, on_events=self._on_events)
         self._retention = Retention(self._dsn, options.retention)
         self.deliveries = Deliveries(self._dsn, options.deliveries)

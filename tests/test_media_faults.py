@@ -15,9 +15,11 @@ from pytest_aiohttp.plugin import AiohttpClient
 from callactors.access import Scope
 from callactors.actors.registry import RegistryLimits
 from callactors.errors import StorageUnavailable, Unavailable
+from callactors.web import media as web_media
 from callactors.web import sockets
 from callactors.web.keys import SYSTEM
 from callactors.web.lines import WINDOW
+from callactors.web.media import MEDIA_STREAMS
 from callactors.web.vendor_access import VendorRules
 from tests.media_scenes import (
     MEDIA,
@@ -117,6 +119,24 @@ async def test_a_close_in_order_counts_though_it_is_read_late(client: Client, sq
         await assert_whole(sql, WINDOW + 100, call_id)
 
 
+async def lose_without_a_database(
+    client: Client,
+    proxy: Proxy,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Lose a stream's connection while the database is gone for longer than that is waited for."""
+    monkeypatch.setattr(web_media, "_TELL_TIMEOUT", 0.05)
+    async with streaming(client, start(), *media(2)) as ws:
+        await until_stored(sql, 2)
+        proxy.refuse()
+        await say(ws, *media(3))
+        await until_true(lambda: not admits(client))
+        transport_of(ws).close()
+        await until_logged(caplog, "could not be stored in time")
+
+
 @pytest.mark.parametrize("how", ["refused", "silent"])
 async def test_a_stream_survives_a_database_that_is_gone_for_a_while(
     begin: Start, proxy: Proxy, sql: Sql, how: str
@@ -149,6 +169,39 @@ async def test_a_stream_that_begins_and_ends_without_a_database_is_there_when_it
         transport_of(ws).close()
         await proxy.listen()
     await assert_whole(sql, 100)
+
+
+async def test_that_a_stream_was_lost_is_told_though_the_database_is_back_long_after(
+    begin: Start,
+    proxy: Proxy,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = await begin(dsn=proxy.dsn, ack_timeout=0.1)
+    await lose_without_a_database(client, proxy, sql, monkeypatch, caplog)
+    await proxy.listen()
+    await until(sql, DROPPED, 1)
+
+
+async def test_a_stream_that_goes_on_meanwhile_is_not_dropped_afterwards(
+    begin: Start,
+    proxy: Proxy,
+    sql: Sql,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = await begin(dsn=proxy.dsn, ack_timeout=0.1)
+    await lose_without_a_database(client, proxy, sql, monkeypatch, caplog)
+    untold = client.app[SYSTEM].untold
+    assert len(untold) == 1
+    async with streaming(client, start()) as ws:
+        await until_true(lambda: bool(client.app[MEDIA_STREAMS]))
+        await proxy.listen()
+        await until_true(lambda: not len(untold))
+        await say(ws, *media(4))
+        await until_stored(sql, 4)
+        assert await sql.fetchval(DROPPED) == 0
 
 
 async def test_a_full_mailbox_loses_nothing_before_the_stop(begin: Start, sql: Sql, dsn: str) -> None:

@@ -311,16 +311,20 @@ class _MediaSocket:
 
     async def _tell_end(self, *, is_orderly: bool) -> None:
         """Tell the call that the stream is over, or lost, and wait until all is stored."""
+        end: EndStream | DropStream = DropStream(self._stream, self._system.server)
+        if is_orderly and self._parser.ends_by_close:
+            end = EndStream(self._stream, True, self._system.server)
         try:
             async with asyncio.timeout(_TELL_TIMEOUT):
                 if self._has_ended or not self._is_newest:
                     await self._settle_all()
-                elif is_orderly and self._parser.ends_by_close:
-                    await self._tell(EndStream(self._stream, True, self._system.server))
                 else:
-                    await self._tell(DropStream(self._stream, self._system.server))
+                    await self._tell(end)
         except TimeoutError:
-            self._log.error("what %s sent last, or how it ended, could not be stored", self._vendor)
+            self._log.error("what %s sent last could not be stored in time", self._vendor)
+            if self._is_newest:
+                key, streams = (self._call_id, self._stream), self._streams
+                self._system.untold.add(self._call_id, end, is_outdated=lambda: key in streams)
 
 
 def _is_passing(error: object) -> TypeGuard[Unavailable]:
