@@ -21,7 +21,8 @@ _INTERVAL: Final = 1.0
 class Sweeper:
     """Looks every second, and at start, for calls to wake; *wake* is called with each of them.
 
-    *drop* is called with each stream whose connection went with a server that is dead, *tell* after each look.
+    *drop* is called with each stream whose connection went with a server that is dead, *tell* after all that:
+    the database has answered.
     """
 
     def __init__(

@@ -20,7 +20,11 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 2  # connections that are let in in one turn of the loop
 _LOOKED_AT: Final = 100  # and with those that have gone, or come while the door shuts
-_TIDY_INTERVALS: Final = ((8_192, 2), (512, 1), (64, 0))  # connections, and the generation that is looked at then
+_TIDY_INTERVALS: Final = (
+    (8_192, 2),
+    (512, 1),
+    (64, 0),
+)  # connections, and the generation that is looked at then
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 _HANDSHAKE_TIMEOUT: Final = 10.0
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -164,10 +168,10 @@ class _Door:
 
 
 def _tidy_up(entered: int) -> None:
-    """Let the collector look for what connections leave, before there is so much of it that all halts for long.
+    """Let the collector look for what connections leave, before it is so much that all halts for long.
 
-    Each leaves objects that hold each other, if only asyncio's transport, which holds itself. Little else here does, so that
-    connections tell better than objects when it is time.
+    Each leaves objects that hold each other, if only asyncio's transport, which holds itself. Little else
+    here does, so that connections tell better than objects when it is time.
     """
     for interval, generation in _TIDY_INTERVALS:
         if entered % interval == 0:

@@ -28,6 +28,7 @@ from tests.benchmarks.recovery import recovery
 from tests.benchmarks.report import Benchmark, Options, Report
 from tests.benchmarks.streams import stream_ndjson, stream_websocket
 from tests.benchmarks.telephony import telephony
+from tests.benchmarks.webhooks import webhooks
 
 BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "ingest": ingest,
@@ -47,6 +48,7 @@ BENCHMARKS: Final[Mapping[str, Benchmark]] = {
     "metrics": metrics,
     "cluster": cluster,
     "imports": imports,
+    "webhooks": webhooks,
 }
 
 
