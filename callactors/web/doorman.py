@@ -20,11 +20,8 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 2  # connections that are let in in one turn of the loop
 _LOOKED_AT: Final = 100  # and with those that have gone, or come while the door shuts
-_TIDY_INTERVALS: Final = (
-    (8_192, 2),
-    (512, 1),
-    (64, 0),
-)  # connections, and the generation that is looked at then
+# After so many connections, which generation of objects is looked at.
+_TIDY_INTERVALS: Final = ((8_192, 2), (512, 1), (64, 0))
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 _HANDSHAKE_TIMEOUT: Final = 10.0
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
