@@ -119,15 +119,13 @@ async def test_a_close_in_order_counts_though_it_is_read_late(client: Client, sq
         await assert_whole(sql, WINDOW + 100, call_id)
 
 
-async def lose_without_a_database(
-    client: Client,
-    proxy: Proxy,
-    sql: Sql,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Lose a stream's connection while the database is gone for longer than that is waited for."""
+@pytest.fixture
+async def bereft(
+    begin: Start, proxy: Proxy, sql: Sql, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Client:
+    """A stream's connection was lost while the database was gone for longer than that is waited for."""
     monkeypatch.setattr(web_media, "_TELL_TIMEOUT", 0.05)
+    client = await begin(dsn=proxy.dsn, ack_timeout=0.1)
     async with streaming(client, start(), *media(2)) as ws:
         await until_stored(sql, 2)
         proxy.refuse()
@@ -135,6 +133,7 @@ async def lose_without_a_database(
         await until_true(lambda: not admits(client))
         transport_of(ws).close()
         await until_logged(caplog, "could not be stored in time")
+    return client
 
 
 @pytest.mark.parametrize("how", ["refused", "silent"])
@@ -171,32 +170,21 @@ async def test_a_stream_that_begins_and_ends_without_a_database_is_there_when_it
     await assert_whole(sql, 100)
 
 
+@pytest.mark.usefixtures("bereft")
 async def test_that_a_stream_was_lost_is_told_though_the_database_is_back_long_after(
-    begin: Start,
-    proxy: Proxy,
-    sql: Sql,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    proxy: Proxy, sql: Sql
 ) -> None:
-    client = await begin(dsn=proxy.dsn, ack_timeout=0.1)
-    await lose_without_a_database(client, proxy, sql, monkeypatch, caplog)
     await proxy.listen()
     await until(sql, DROPPED, 1)
 
 
 async def test_a_stream_that_goes_on_meanwhile_is_not_dropped_afterwards(
-    begin: Start,
-    proxy: Proxy,
-    sql: Sql,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    bereft: Client, proxy: Proxy, sql: Sql
 ) -> None:
-    client = await begin(dsn=proxy.dsn, ack_timeout=0.1)
-    await lose_without_a_database(client, proxy, sql, monkeypatch, caplog)
-    untold = client.app[SYSTEM].untold
+    untold = bereft.app[SYSTEM].untold
     assert len(untold) == 1
-    async with streaming(client, start()) as ws:
-        await until_true(lambda: bool(client.app[MEDIA_STREAMS]))
+    async with streaming(bereft, start()) as ws:
+        await until_true(lambda: bool(bereft.app[MEDIA_STREAMS]))
         await proxy.listen()
         await until_true(lambda: not len(untold))
         await say(ws, *media(4))
