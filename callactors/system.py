@@ -73,9 +73,8 @@ from callactors.store.events import Cursor, identify
 from callactors.store.journal import Journal
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
-from callactors.store.snapshot import read_snapshot
+from callactors.store.snapshot import SHARED, Snapshot
 from callactors.store.stats import Stats
-from callactors.store.summaries import Summary
 from callactors.sweeper import Sweeper
 from callactors.untold import Untold
 
@@ -123,6 +122,7 @@ class CallSystem:
         self._services: list[Task[None]] = []
         self._attempts: set[Task[None]] = set()
         self._long_reads = Semaphore(_LONG_READS)
+        self._snapshot: Snapshot | None = None
 
     async def start(self) -> None:
         """Bring the database up to date, join the other servers, and take up what is due.
@@ -355,15 +355,20 @@ class CallSystem:
             return stored._replace(call=Call(call_id, row))
         return stored
 
-    def snapshot(self, call_ids: Set[str] = frozenset()) -> AsyncIterator[tuple[list[Summary], bool]]:
-        """Yield the calls of *call_ids*, or else those that have not ended and the newest that have.
+    def snapshot(self, call_ids: Set[str] = frozenset()) -> Snapshot:
+        """Return the calls of *call_ids*, or else those that have not ended and the newest that have.
 
-        They come in parts, each with whether it is the last. Their counts may be a minute old.
-
-        Raises:
-            StorageUnavailable: the database does not answer.
+        Counts may be a minute old. Without *call_ids* who asks within a second of another is given the same.
         """
-        return read_snapshot(self.reading_long, call_ids)
+        if call_ids:
+            return Snapshot(self.feed.cursor, self.reading_long, call_ids)
+        if self._snapshot is None:
+            self._snapshot = Snapshot(self.feed.cursor, self.reading_long)
+            asyncio.get_running_loop().call_later(SHARED, self._forget_snapshot)
+        return self._snapshot
+
+    def _forget_snapshot(self) -> None:
+        self._snapshot = None
 
     def reading(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for a read.
@@ -476,7 +481,8 @@ class CallSystem:
                 self._registry.tell(lost.call_id, DropStream(lost.stream, lost.server))
 
     def _on_erased(self, call_id: str) -> None:
-        """Let the call's actor find out that it is fenced, which ends its attempt."""
+        """Let no later snapshot have it, and its actor find out that it is fenced, which ends its attempt."""
+        self._forget_snapshot()
         if call_id in self._registry and not self.is_draining:
             with suppress(Unavailable):
                 self._registry.tell(call_id, Describe())

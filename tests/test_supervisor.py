@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
 from callactors import feed
+from callactors.errors import StorageUnavailable
 from callactors.processors.contract import CallRecord
 from callactors.retry import GiveUp, Outcome, Retry
 from callactors.store import snapshot, summaries
@@ -125,6 +126,94 @@ async def test_a_snapshot_comes_first_in_parts_and_then_what_happened_after_it(
             if event["version"] > view[event["call_id"]]["version"]:  # the rows may be newer than the cursor
                 assert event["call_id"] == "live0"
                 view["live0"] = event
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Where each read of live calls began."""
+    read_live, places = summaries.read_live, list[object]()
+
+    async def count(connection: Any, after: Any, limit: int) -> Any:
+        places.append(after)
+        return await read_live(connection, after, limit)
+
+    monkeypatch.setattr(summaries, "read_live", count)
+    monkeypatch.setattr(snapshot, "PART", 1)
+    return places
+
+
+def share_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "SHARED", seconds)
+    monkeypatch.setattr("callactors.system.SHARED", seconds)
+
+
+async def test_who_comes_soon_after_another_is_told_the_same_snapshot(
+    client: Client, reads: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share_for(60.0, monkeypatch)
+    system = client.app[SYSTEM]
+    for number in range(3):
+        await system.accept(f"c{number}", packet(1))
+    async with watching(client, snapshot=1) as first:
+        told = await receive(first, 4)
+        await system.accept("later", packet(1))
+        async with watching(client, snapshot=1) as second:
+            assert await receive(second, 4) == told
+            while (await receive(second, 1))[0]["call_id"] != "later":
+                pass
+        async with watching(client, snapshot=1, state="FAILED") as third:
+            assert [part["calls"] for part in await receive(third, 4)] == [[]] * 4
+    assert len(reads) == 4
+
+
+async def test_a_snapshot_is_forgotten_in_time(
+    client: Client, reads: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share_for(0.05, monkeypatch)
+    system = client.app[SYSTEM]
+    await system.accept("c", packet(1))
+    old = system.snapshot()
+    assert [row.call_id async for part in old.parts() for row in part.rows] == ["c"]
+    await until_true(lambda: system.snapshot() is not old and not old._parts)
+    await system.accept("later", packet(1))
+    async with watching(client, snapshot=1) as ws:
+        told = [call["call_id"] for part in await receive(ws, 3) for call in part["calls"]]
+    assert told == ["c", "later"]
+    assert len(reads) == 2 + 3
+
+
+async def test_who_goes_in_the_middle_of_a_shared_read_harms_nobody(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three who wait for one part the first is cancelled, and for the second the connection breaks."""
+    read_live, begun = summaries.read_live, asyncio.Event()
+
+    async def hang(*_: Any) -> Any:
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    async def break_off(*_: Any) -> Any:
+        raise ConnectionResetError
+
+    turns = [hang, break_off, read_live]
+
+    async def read_in_turn(*arguments: Any) -> Any:
+        return await turns.pop(0)(*arguments)
+
+    monkeypatch.setattr(summaries, "read_live", read_in_turn)
+    system = client.app[SYSTEM]
+    await system.accept("c", packet(1))
+    asking = [asyncio.create_task(read_part(system)) for _ in range(3)]
+    await begun.wait()
+    asking[0].cancel()
+    ends = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(end) for end in ends[:2]] == [asyncio.CancelledError, StorageUnavailable]
+    assert ends[2] == ["c"]
+
+
+async def read_part(system: CallSystem) -> list[str]:
+    part = await anext(system.snapshot().parts())
+    return [row.call_id for row in part.rows]
 
 
 async def test_a_snapshot_ends_with_the_calls_that_ended_last(
@@ -499,9 +588,8 @@ async def test_a_slow_client_holds_no_connection_while_it_reads_a_snapshot(clien
     system = client.app[SYSTEM]
     await system.accept("c", packet(1))
     for call_ids in (frozenset({"c"}), frozenset[str]()):
-        parts = system.snapshot(call_ids)
-        part, _ = await anext(parts)
-        assert [call["call_id"] for call in part] == ["c"]
+        part = await anext(system.snapshot(call_ids).parts())
+        assert [row.call_id for row in part.rows] == ["c"]
         assert system._pool.get_idle_size() == system._pool.get_size()
 
 

@@ -1,50 +1,108 @@
-"""A snapshot of the calls for who begins to watch them, read in parts."""
+"""A snapshot of the calls for who begins to watch them: read in parts, once for all who begin together."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import AbstractAsyncContextManager
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
+from callactors.packets import EndReason
+from callactors.states import CallState
 from callactors.store import listing, summaries
 from callactors.store.connection import Connection
+from callactors.store.events import Cursor
 from callactors.store.summaries import Place, Summary
 
-PART: Final = 50  # calls: what is held for a client while it reads, and what one turn of the loop has to do
+PART: Final = 25  # calls: what is held for a client while it reads, and what one turn of the loop has to do
 ENDED: Final = 500  # calls
+SHARED: Final = 1.0  # seconds from its beginning for which a snapshot is given to others, and each part of it
 
 Reading: TypeAlias = Callable[[], AbstractAsyncContextManager[Connection]]
 """Lends a connection for one read."""
 
 
-async def read_snapshot(reading: Reading, call_ids: Set[str]) -> AsyncIterator[tuple[list[Summary], bool]]:
-    """Yield the calls of *call_ids*, or else those that have not ended and the ENDED that ended last.
+class Row(NamedTuple):
+    """A call in a snapshot: what it may be chosen by, and its summary in JSON."""
 
-    They come in parts, each with whether it is the last. No connection is held while one is looked at.
+    call_id: str
+    state: CallState
+    end_reason: EndReason | None
+    text: str
 
-    Raises:
-        StorageUnavailable: the database does not answer.
+
+class Position(NamedTuple):
+    """Where a part begins: behind *place*, and with *left* calls to come of those that have ended."""
+
+    has_ended: bool = False
+    place: Place | None = None
+    left: int = 0
+
+
+class Part(NamedTuple):
+    """Calls, and where the part behind them begins; None if this is the last."""
+
+    rows: list[Row]
+    next: Position | None
+
+
+class Snapshot:
+    """The calls of *call_ids*, or else those that have not ended and the ENDED that ended last.
+
+    It is of no earlier time than its cursor. Who reads a part within SHARED seconds of another is given the
+    same: supervisors come back all at once, and each would have the database read all anew.
     """
-    if call_ids:
-        async with reading() as connection:
-            named = await listing.read_named(connection, listing.Filters(), list(call_ids))
-        yield named, True
-        return
-    after: Place | None = None
-    is_full = True
-    while is_full:
-        async with reading() as connection:
-            page = await summaries.read_live(connection, after, PART)
-        if page:
-            after = page[-1][0]
-            yield [summary for _, summary in page], False
-        is_full = len(page) == PART
-    before: Place | None = None
-    left = ENDED
-    while True:
-        async with reading() as connection:
-            page = await summaries.read_ended(connection, before, min(PART, left))
-        left -= len(page)
-        is_last = len(page) < PART or not left
-        yield [summary for _, summary in page], is_last
-        if is_last:
-            return
-        before = page[-1][0]
+
+    def __init__(self, cursor: Cursor, reading: Reading, call_ids: Set[str] = frozenset()) -> None:
+        self.cursor = cursor
+        self._reading = reading
+        self._call_ids = call_ids
+        self._parts: dict[Position, Part] = {}
+        self._turn = asyncio.Lock()
+
+    async def parts(self) -> AsyncIterator[Part]:
+        """Yield all parts. No connection is held while one is looked at.
+
+        Raises:
+            StorageUnavailable: the database does not answer.
+        """
+        position: Position | None = Position()
+        while position is not None:
+            part = await self._part(position)
+            yield part
+            position = part.next
+
+    async def _part(self, position: Position) -> Part:
+        async with self._turn:
+            part = self._parts.get(position)
+            if part is None:
+                part = self._parts[position] = await self._read(position)
+                asyncio.get_running_loop().call_later(SHARED, self._parts.pop, position)
+            return part
+
+    async def _read(self, position: Position) -> Part:
+        if self._call_ids:
+            async with self._reading() as connection:
+                named = await listing.read_named(connection, listing.Filters(), list(self._call_ids))
+            return Part([_row(summary) for summary in named], None)
+        if not position.has_ended:
+            async with self._reading() as connection:
+                page = await summaries.read_live(connection, position.place, PART)
+            ended = Position(has_ended=True, left=ENDED)
+            if page:
+                return Part(_rows(page), Position(place=page[-1][0]) if len(page) == PART else ended)
+            position = ended
+        wanted = min(PART, position.left)
+        async with self._reading() as connection:
+            page = await summaries.read_ended(connection, position.place, wanted)
+        left = position.left - len(page)
+        is_last = len(page) < wanted or not left
+        return Part(_rows(page), None if is_last else Position(True, page[-1][0], left))
+
+
+def _rows(page: list[tuple[Place, Summary]]) -> list[Row]:
+    return [_row(summary) for _, summary in page]
+
+
+def _row(summary: Summary) -> Row:
+    text = json.dumps(summary, separators=(",", ":"))
+    return Row(summary["call_id"], summary["state"], summary["end_reason"], text)

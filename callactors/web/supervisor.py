@@ -200,16 +200,19 @@ class _Watching:
         now = asyncio.get_running_loop().time()
         await asyncio.sleep(self._next_snapshot - now)
         self._next_snapshot = max(self._next_snapshot, now) + _SNAPSHOT_INTERVAL
-        cursor, number = self._feed.cursor, 0
-        async for part, is_last in self._system.snapshot(self._watch.call_id):
+        snapshot, number, covers = self._system.snapshot(self._watch.call_id), 0, self._grant.covers
+        async for part in snapshot.parts():
             number += 1
-            covers = self._grant.covers
-            calls = [call for call in part if covers(call["call_id"]) and self._watch.wants_call(call)]
-            told = {"part": number, "last": is_last, "cursor": str(cursor), "calls": calls}
-            self._write_notice("snapshot", **told)
+            calls = [row.text for row in part.rows if covers(row.call_id) and self._watch.wants_call(row)]
+            self._write_part(snapshot.cursor, number, calls, is_last=part.next is None)
             await self._wait_until_read()
-        self._last = cursor.position
+        self._last = snapshot.cursor.position
         self._is_snapshot_due = False
+
+    def _write_part(self, cursor: Cursor, number: int, calls: Sequence[str], *, is_last: bool) -> None:
+        told = {"type": "snapshot", "part": number, "last": is_last, "cursor": str(cursor)}
+        head = json.dumps(told, separators=(",", ":")).removesuffix("}")
+        self._write(text_frame(f'{head},"calls":[{",".join(calls)}]}}'))
 
     async def _catch_up(self) -> None:
         """Tell what stands between the client and now, as fast as it reads."""

@@ -11,6 +11,7 @@ from callactors.feed import FeedEvent
 from callactors.packets import EndReason, explain
 from callactors.states import CallState
 from callactors.store.events import Cursor
+from callactors.store.snapshot import Row
 from callactors.web.parameters import CallId
 
 _MAX_IDS: Final = 100
@@ -58,12 +59,12 @@ class Watch(BaseModel):
             and (not self.end_reason or told.end_reason in self.end_reason)
         )
 
-    def wants_call(self, summary: Mapping[str, Any]) -> bool:
+    def wants_call(self, row: Row) -> bool:
         """Whether a snapshot has this call."""
         return (
-            (not self.state or summary["state"] in self.state)
-            and (not self.call_id or summary["call_id"] in self.call_id)
-            and (not self.end_reason or summary["end_reason"] in self.end_reason)
+            (not self.state or row.state in self.state)
+            and (not self.call_id or row.call_id in self.call_id)
+            and (not self.end_reason or row.end_reason in self.end_reason)
         )
 
 

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 import asyncpg
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
-from callactors import ai_step, app, cli, serve, system
+from callactors import ai_step, app, cli, serve
 from callactors.call import Call
 from callactors.feed import Feed
 from callactors.packets import Packet
@@ -37,6 +37,7 @@ from callactors.retry import Done, Outcome, Retry
 from callactors.settings import Settings
 from callactors.store import journal
 from callactors.store.claims import Claims
+from callactors.store.snapshot import Snapshot
 
 EXIT_CODE: Final = 137
 
@@ -86,9 +87,9 @@ def _after_page(function: _Function, passed: _Pass) -> _Function:
 
 def _between_parts(function: _Function, passed: _Pass) -> _Function:
     async def wrapped(*arguments: Any) -> AsyncIterator[Any]:
-        async for part, is_last in function(*arguments):
-            yield part, is_last
-            if not is_last:
+        async for part in function(*arguments):
+            yield part
+            if part.next is not None:
                 passed()
 
     return wrapped
@@ -109,7 +110,7 @@ _PLACES: Final = {
     "after_publish": _Place(Feed, "_publish", _after_page),
     "before_ai": _Place(ai_step, "run_attempt", _before),
     "after_ai": _Place(ai_step, "run_attempt", _after),
-    "mid_snapshot": _Place(system, "read_snapshot", _between_parts),
+    "mid_snapshot": _Place(Snapshot, "parts", _between_parts),
 }
 FAILPOINTS: Final = frozenset(_PLACES)
 

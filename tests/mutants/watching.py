@@ -27,7 +27,7 @@ MUTANTS: Final = (
         name="snapshot-cursor-late",
         breaks="a supervisor goes on behind the end of its snapshot, not behind its beginning",
         path="callactors/web/supervisor.py",
-        old="self._last = cursor.position\n        self._is_snapshot_due = False",
+        old="self._last = snapshot.cursor.position\n        self._is_snapshot_due = False",
         new="self._last = self._feed.cursor.position\n        self._is_snapshot_due = False",
         tests=("tests/test_supervisor.py::test_what_happens_while_a_snapshot_is_read_is_told_after_it",),
     ),
