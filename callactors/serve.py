@@ -158,11 +158,12 @@ async def _start(runner: web.AppRunner, stopping: asyncio.Event) -> bool:
 def _spare_the_collector() -> None:
     """Look at what lives for long rarely: packets make no cycles, and all halts meanwhile.
 
-    But a WebSocket leaves objects that hold each other: they must not pile up for hours.
+    But a WebSocket leaves objects that hold each other: they must not pile up for hours. The door has the
+    rest of it done.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 2, 2)
+    gc.set_threshold(10_000, 2, 10)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -19,9 +19,10 @@ from callactors.web.buckets import Bucket
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 2  # connections that are let in in one turn of the loop
-_LOOKED_AT: Final = 100  # and with those that have gone, or come while the door shuts
+_LOOKED_AT: Final = 16  # and with those that have gone
+_LAST: Final = 100  # that are let in as the door shuts
 # After so many connections, which generation of objects is looked at.
-_TIDY_INTERVALS: Final = ((8_192, 2), (512, 1), (64, 0))
+_TIDY_INTERVALS: Final = ((16_384, 2), (256, 1), (32, 0))
 _DOORSTEP: Final = 10  # turns of the loop from a connection's accept to its first request
 _HANDSHAKE_TIMEOUT: Final = 10.0
 _NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -98,7 +99,7 @@ class _Door:
     def shut(self) -> None:
         """Let in who is there already, and nobody after that."""
         self._loop.remove_reader(self._listener)
-        for _ in range(_LOOKED_AT):
+        for _ in range(_LAST):
             if (connection := self._accept()) is None:
                 break
             self._let_in(connection)
