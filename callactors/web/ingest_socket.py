@@ -203,6 +203,8 @@ class _SocketIngest:
         async with asyncio.timeout(sockets.SEND_TIMEOUT):
             for frame in told:
                 await self._ws.send_str(json.dumps(frame))
+                if len(told) > 1:  # it is no mere ack: let others in between
+                    await asyncio.sleep(0)
 
 
 def _is_known(sent: _Sent) -> bool:
