@@ -17,7 +17,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Final
 
@@ -252,6 +254,9 @@ def give_way() -> None:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     else:
         os.nice(_NICE)
+        with suppress(OSError):  # where sessions share a core, and each of PostgreSQL's processes is one
+            os.setsid()
+            Path("/proc/self/autogroup").write_text(str(_NICE))
 
 
 if __name__ == "__main__":
