@@ -85,8 +85,8 @@ class ShortTurns(BaseSelector):
         except OSError:
             return False  # a pipe
         try:
-            is_ip = sock.family in (socket.AF_INET, socket.AF_INET6)
-            return is_ip and sock.getsockname()[1] == self._port
+            name = sock.getsockname()
+            return isinstance(name, tuple) and name[1] == self._port  # else it is not of IP
         finally:
             sock.detach()
 
