@@ -73,7 +73,7 @@ from callactors.store.events import Cursor, identify
 from callactors.store.journal import Journal
 from callactors.store.migrations import migrate
 from callactors.store.nodes import Node
-from callactors.store.snapshot import SHARED, Snapshot
+from callactors.store.snapshot import Snapshot, Snapshots
 from callactors.store.stats import Stats
 from callactors.sweeper import Sweeper
 from callactors.untold import Untold
@@ -122,7 +122,7 @@ class CallSystem:
         self._services: list[Task[None]] = []
         self._attempts: set[Task[None]] = set()
         self._long_reads = Semaphore(_LONG_READS)
-        self._snapshot: Snapshot | None = None
+        self._snapshots = Snapshots(self.reading_long)
 
     async def start(self) -> None:
         """Bring the database up to date, join the other servers, and take up what is due.
@@ -360,15 +360,7 @@ class CallSystem:
 
         Counts may be a minute old. Without *call_ids* who asks within a second of another is given the same.
         """
-        if call_ids:
-            return Snapshot(self.feed.cursor, self.reading_long, call_ids)
-        if self._snapshot is None:
-            self._snapshot = Snapshot(self.feed.cursor, self.reading_long)
-            asyncio.get_running_loop().call_later(SHARED, self._forget_snapshot)
-        return self._snapshot
-
-    def _forget_snapshot(self) -> None:
-        self._snapshot = None
+        return self._snapshots.begin(self.feed.cursor, call_ids)
 
     def reading(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection for a read.
@@ -482,7 +474,7 @@ class CallSystem:
 
     def _on_erased(self, call_id: str) -> None:
         """Let no later snapshot have it, and its actor find out that it is fenced, which ends its attempt."""
-        self._forget_snapshot()
+        self._snapshots.forget()
         if call_id in self._registry and not self.is_draining:
             with suppress(Unavailable):
                 self._registry.tell(call_id, Describe())

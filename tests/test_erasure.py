@@ -172,7 +172,7 @@ async def test_what_comes_later_is_told_that_the_call_is_gone(client: Client, sq
 async def test_lists_and_snapshots_leave_it_out(
     client: Client, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("callactors.system.SHARED", 60.0)
+    monkeypatch.setattr("callactors.store.snapshot.SHARED", 60.0)
     for call_id in ("c", "kept"):
         await client.app[SYSTEM].accept(call_id, packet(1))
         await client.app[SYSTEM].complete(call_id, CompleteRequest.model_validate({"reason": "busy"}))

@@ -142,15 +142,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return places
 
 
-def share_for(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "SHARED", seconds)
-    monkeypatch.setattr("callactors.system.SHARED", seconds)
-
-
 async def test_who_comes_soon_after_another_is_told_the_same_snapshot(
     client: Client, reads: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    share_for(60.0, monkeypatch)
+    monkeypatch.setattr(snapshot, "SHARED", 60.0)
     system = client.app[SYSTEM]
     for number in range(3):
         await system.accept(f"c{number}", packet(1))
@@ -169,7 +164,7 @@ async def test_who_comes_soon_after_another_is_told_the_same_snapshot(
 async def test_a_snapshot_is_forgotten_in_time(
     client: Client, reads: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    share_for(0.05, monkeypatch)
+    monkeypatch.setattr(snapshot, "SHARED", 0.05)
     system = client.app[SYSTEM]
     await system.accept("c", packet(1))
     old = system.snapshot()

@@ -30,7 +30,7 @@ class Row(NamedTuple):
     text: str
 
 
-class Position(NamedTuple):
+class Beginning(NamedTuple):
     """Where a part begins: behind *place*, and with *left* calls to come of those that have ended."""
 
     has_ended: bool = False
@@ -42,7 +42,28 @@ class Part(NamedTuple):
     """Calls, and where the part behind them begins; None if this is the last."""
 
     rows: list[Row]
-    next: Position | None
+    next: Beginning | None
+
+
+class Snapshots:
+    """Hands snapshots out, the same to all who ask within SHARED seconds of the first."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._shared: Snapshot | None = None
+
+    def begin(self, cursor: Cursor, call_ids: Set[str]) -> "Snapshot":
+        """Return a snapshot of *call_ids*, or else one of all, which may have begun at an older cursor."""
+        if call_ids:
+            return Snapshot(cursor, self._reading, call_ids)
+        if self._shared is None:
+            self._shared = Snapshot(cursor, self._reading)
+            asyncio.get_running_loop().call_later(SHARED, self.forget)
+        return self._shared
+
+    def forget(self) -> None:
+        """Let whoever asks next begin a new one."""
+        self._shared = None
 
 
 class Snapshot:
@@ -56,7 +77,7 @@ class Snapshot:
         self.cursor = cursor
         self._reading = reading
         self._call_ids = call_ids
-        self._parts: dict[Position, Part] = {}
+        self._parts: dict[Beginning, Part] = {}
         self._turn = asyncio.Lock()
 
     async def parts(self) -> AsyncIterator[Part]:
@@ -65,38 +86,38 @@ class Snapshot:
         Raises:
             StorageUnavailable: the database does not answer.
         """
-        position: Position | None = Position()
-        while position is not None:
-            part = await self._part(position)
+        beginning: Beginning | None = Beginning()
+        while beginning is not None:
+            part = await self._part(beginning)
             yield part
-            position = part.next
+            beginning = part.next
 
-    async def _part(self, position: Position) -> Part:
+    async def _part(self, beginning: Beginning) -> Part:
         async with self._turn:
-            part = self._parts.get(position)
+            part = self._parts.get(beginning)
             if part is None:
-                part = self._parts[position] = await self._read(position)
-                asyncio.get_running_loop().call_later(SHARED, self._parts.pop, position)
+                part = self._parts[beginning] = await self._read(beginning)
+                asyncio.get_running_loop().call_later(SHARED, self._parts.pop, beginning)
             return part
 
-    async def _read(self, position: Position) -> Part:
+    async def _read(self, beginning: Beginning) -> Part:
         if self._call_ids:
             async with self._reading() as connection:
                 named = await listing.read_named(connection, listing.Filters(), list(self._call_ids))
             return Part([_row(summary) for summary in named], None)
-        if not position.has_ended:
+        if not beginning.has_ended:
             async with self._reading() as connection:
-                page = await summaries.read_live(connection, position.place, PART)
-            ended = Position(has_ended=True, left=ENDED)
+                page = await summaries.read_live(connection, beginning.place, PART)
+            ended = Beginning(has_ended=True, left=ENDED)
             if page:
-                return Part(_rows(page), Position(place=page[-1][0]) if len(page) == PART else ended)
-            position = ended
-        wanted = min(PART, position.left)
+                return Part(_rows(page), Beginning(place=page[-1][0]) if len(page) == PART else ended)
+            beginning = ended
+        wanted = min(PART, beginning.left)
         async with self._reading() as connection:
-            page = await summaries.read_ended(connection, position.place, wanted)
-        left = position.left - len(page)
+            page = await summaries.read_ended(connection, beginning.place, wanted)
+        left = beginning.left - len(page)
         is_last = len(page) < wanted or not left
-        return Part(_rows(page), None if is_last else Position(True, page[-1][0], left))
+        return Part(_rows(page), None if is_last else Beginning(True, page[-1][0], left))
 
 
 def _rows(page: list[tuple[Place, Summary]]) -> list[Row]:
